@@ -29,7 +29,9 @@ def pack_error(
     return ((ERROR, detail.SerializeToString()),)
 
 
-def unpack_error(trailers: Iterable[tuple[str, str | bytes]] | None) -> errors_pb2.ErrorDetail | None:
+def unpack_error(
+    trailers: Iterable[tuple[str, str | bytes]] | None,
+) -> errors_pb2.ErrorDetail | None:
     """Returns the error detail of a failed call, or None if it carries none that is sound."""
     for key, value in trailers or ():
         if key == ERROR and isinstance(value, bytes) and len(value) <= MAX_ERROR_BYTES:

@@ -18,6 +18,9 @@ import msgspec
 HEADER = struct.Struct("!IHH")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 MAX_DESCRIPTORS = 4
+MAX_BUNDLE_BYTES = 3 * 1024 * 1024
+"""Of one display or result; a larger one is dropped whole, and counted."""
+
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 
 
@@ -30,6 +33,17 @@ class Closed(Exception):
 
 
 # ---- daemon to zygote -------------------------------------------------------
+
+
+class Prepare(msgspec.Struct, tag=True, frozen=True):
+    """First frame to a zygote: harden yourself, then import `preload`."""
+
+    id: int
+    level: str
+    read_paths: list[str]
+    write_paths: list[str]
+    device_paths: list[str]
+    preload: list[str]
 
 
 class Spawn(msgspec.Struct, tag=True, frozen=True):
@@ -151,9 +165,11 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
     hint: str = ""
 
 
-REASONS = frozenset({"not_found", "invalid_argument", "untransferable", "value_too_large", "version_mismatch"})
+REASONS = frozenset(
+    {"not_found", "invalid_argument", "untransferable", "value_too_large", "version_mismatch"}
+)
 
-ToZygote = Spawn
+ToZygote = Prepare | Spawn
 ToWorker = Execute | Put | Get | Describe | Delete | Freeze | Thaw
 FromWorker = Hello | Display | Executed | Done | Failed
 

@@ -1,0 +1,49 @@
+"""`python -m benchmarks` measures every row and writes results.json, RESULTS.md, results.png.
+
+With keys of rows as arguments it measures those and writes nothing. The exit code is
+1 when a row could not be measured, whatever the figures of the others.
+"""
+
+import sys
+from pathlib import Path
+
+from benchmarks import cells, memory, sessions, values
+from benchmarks.measure import Result, Row, measure
+from benchmarks.plot import draw
+from benchmarks.report import as_json, as_markdown, line, machine
+
+HERE = Path(__file__).resolve().parent
+ROWS = [*cells.ROWS, *sessions.ROWS, *values.ROWS, *memory.ROWS]
+
+
+def main(keys: list[str]) -> int:
+    """Runs the rows of the given keys, or all of them."""
+    unknown = set(keys) - {row.key for row in ROWS}
+    if unknown:
+        print(f"no such row: {', '.join(sorted(unknown))}. Rows: {', '.join(r.key for r in ROWS)}")
+        return 2
+    results = [run(row) for row in ROWS if not keys or row.key in keys]
+    if not keys:
+        write(results)
+    return int(any(result.failed for result in results))
+
+
+def run(row: Row) -> Result:
+    """Measures one row and says so."""
+    print(f"{row.key}: {row.what} ...", flush=True)
+    result = measure(row)
+    print(f"    {line(result)}", flush=True)
+    return result
+
+
+def write(results: list[Result]) -> None:
+    """Writes the three files beside this one."""
+    where = machine()
+    (HERE / "results.json").write_text(as_json(results, where))
+    (HERE / "RESULTS.md").write_text(as_markdown(results, where))
+    draw(results, where, HERE / "results.png")
+    print(f"written: {HERE / 'RESULTS.md'}, results.json, results.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""Rows about one cell on a warm session."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import grotto
+from benchmarks.floors import hops
+from benchmarks.kernel import kernel
+from benchmarks.measure import FLOOR, GROTTO, KERNEL, Arm, Arms, Bound, Row, timed
+
+CELL = "x += 1"
+PAUSE_S = 0.02
+"""Between two cells of the recovery row; what an agent's thinking would be, and far shorter."""
+
+
+@contextmanager
+def session(policy: str = "standard", recovery: str = "auto") -> Iterator[grotto.Session]:
+    """A session of a control plane of its own, with `x` bound."""
+    with (
+        closing(grotto.local()) as client,
+        client.session(policy=policy, recovery=recovery) as opened,
+    ):
+        run(opened, "x = 0")
+        yield opened
+
+
+def run(opened: grotto.Session, source: str) -> None:
+    """Executes a cell; raises unless it went well."""
+    opened.execute(source).raise_if_failed()
+
+
+@contextmanager
+def _one_cell() -> Iterator[Arms]:
+    with ExitStack() as stack:
+        ours = stack.enter_context(session())
+        floor = stack.enter_context(hops())
+        peer = stack.enter_context(kernel())
+        peer.execute("x = 0")
+        yield {
+            GROTTO: Arm(lambda: timed(lambda: run(ours, CELL)), 300, 30),
+            FLOOR: Arm(lambda: timed(lambda: floor.execute(CELL.encode())), 300, 30),
+            KERNEL: Arm(lambda: timed(lambda: peer.execute(CELL)), 300, 30),
+        }
+
+
+@contextmanager
+def _recovery_cost() -> Iterator[Arms]:
+    with session(recovery="auto") as on, session(recovery="off") as off:
+        yield {
+            GROTTO: Arm(_after_a_pause(on), 150, 10),
+            FLOOR: Arm(_after_a_pause(off), 150, 10),
+        }
+
+
+def _after_a_pause(opened: grotto.Session) -> Callable[[], float]:
+    def sample() -> float:
+        time.sleep(PAUSE_S)
+        return timed(lambda: run(opened, CELL))
+
+    return sample
+
+
+ROWS = [
+    Row(
+        "cell",
+        f"`execute({CELL!r})` on a warm session",
+        _one_cell,
+        (Bound(1.5, FLOOR), Bound(0.6, KERNEL)),
+        note="floor: two Python gRPC hops, server-stream of one message, same kind of facade",
+    ),
+    Row(
+        "recovery",
+        "the same, 20 ms between cells, automatic recovery points on",
+        _recovery_cost,
+        (Bound(1.15, FLOOR),),
+        note="floor: the same run with recovery off",
+    ),
+]

@@ -1,0 +1,77 @@
+"""The row about the memory of an idle session.
+
+Proportional set size: a page that several processes map counts in parts, so the sum
+over the processes of one sandbox is what that sandbox costs.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from benchmarks.cells import run, session
+from benchmarks.kernel import kernel
+from benchmarks.measure import GROTTO, KERNEL, Arm, Arms, Bound, Row
+
+MB = 10**6
+
+
+@contextmanager
+def _idle() -> Iterator[Arms]:
+    before = set(_daemons())
+    with session() as ours, kernel() as peer:
+        run(ours, "import numpy, pandas")
+        peer.execute("import numpy, pandas, os")
+        started = [pid for pid in _daemons() if pid not in before]
+        yield {
+            GROTTO: Arm(lambda: float(max(pss_bytes(pid) for pid in started)), 3),
+            KERNEL: Arm(lambda: float(pss_bytes(peer.pid)), 3),
+        }
+
+
+def _daemons() -> list[int]:
+    """Returns the pids of the sandboxes' daemons below this process."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        parent = process.parent()
+        if _runs(process, "grotto_runtime") and parent and _runs(parent, "grotto_control"):
+            found.append(process.pid)
+    return found
+
+
+def _runs(process: psutil.Process, module: str) -> bool:
+    try:
+        return module in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def pss_bytes(pid: int) -> int:
+    """Returns the proportional set size of a process and all below it.
+
+    Raises PermissionError for the processes of a sandbox unless asked as root: they are
+    not dumpable.
+    """
+    root = psutil.Process(pid)
+    return sum(_own_pss_bytes(process.pid) for process in [root, *root.children(recursive=True)])
+
+
+def _own_pss_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+ROWS = [
+    Row(
+        "memory",
+        "memory of one idle session with numpy and pandas loaded (PSS)",
+        _idle,
+        (Bound(130.0 * MB),),
+        unit="bytes",
+        note="all processes of the sandbox: daemon, zygote, worker, recovery point. ipykernel: the "
+        "kernel with the same imports",
+    )
+]

@@ -1,0 +1,1 @@
+"""Where sandboxes run. Each implements `core.backend.Backend`; none knows sessions or tenants."""

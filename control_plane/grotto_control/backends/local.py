@@ -1,0 +1,193 @@
+"""Sandboxes as hardened processes of this host.
+
+Layout of its folder, which is the server's alone:
+
+    <root>/<sandbox id>/run     the daemon's socket; owned by the sandbox's user
+    <root>/<sandbox id>/work    the workspace, where the daemon makes none of its own
+    <root>/<sandbox id>/process pid, start time and uid, to find it again
+"""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from grotto_control.backends import processes
+from grotto_control.backends.launch import Launch, launch
+from grotto_control.core.backend import Capabilities, Found, SandboxSpec
+from grotto_control.model.errors import BackendFailure
+from grotto_control.model.records import SandboxHandle
+
+FIRST_UID = 1_610_612_736
+"""Far from what distributions, containers and directory services hand out."""
+UIDS = 65_536
+START_TIMEOUT_S = 60.0
+BYTES_PER_INODE = 4096
+PRELOAD = ("numpy", "pandas")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig:
+    root: Path
+    isolation: str
+    allow_unsandboxed: bool
+    lease: bool
+    shared: bool
+    orphan_grace_s: float
+    ceiling_memory_bytes: int
+    start_timeout_s: float = START_TIMEOUT_S
+
+
+class LocalBackend:
+    """Implements `core.backend.Backend`. Its process must be a child subreaper."""
+
+    def __init__(self, config: LocalConfig) -> None:
+        self._config = config
+        self._leases: dict[str, int] = {}
+        self._launchers: set[int] = set()
+        self._uids: set[int] = set()
+        self._level = config.isolation
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities("local", None if self._config.shared else 1)
+
+    async def start(self, spec: SandboxSpec) -> SandboxHandle:
+        try:
+            return await self._start(spec, self._level)
+        except BackendFailure:
+            if not self._config.allow_unsandboxed or self._level == "none":
+                raise
+            handle = await self._start(spec, "none")
+        self._level = "none"
+        return handle
+
+    async def wait(self, handle: SandboxHandle) -> str:
+        return await processes.wait_for_end(handle.pid, handle.start_ticks)
+
+    async def destroy(self, handle: SandboxHandle) -> None:
+        lease = self._leases.pop(handle.sandbox_id, None)
+        if lease is not None:
+            os.close(lease)
+        await asyncio.to_thread(
+            processes.kill_tree, handle.pid, handle.start_ticks, handle.uid
+        )
+        await asyncio.to_thread(_remove, self._folder(handle.sandbox_id))
+        self._uids.discard(handle.uid or 0)
+
+    async def list(self) -> Sequence[Found]:
+        processes.reap_orphans(frozenset(self._launchers))
+        return await asyncio.to_thread(self._found)
+
+    async def _start(self, spec: SandboxSpec, level: str) -> SandboxHandle:
+        folder = self._folder(spec.sandbox_id)
+        uid = self._new_uid()
+        handle = SandboxHandle(spec.sandbox_id, 0, 0, str(folder / "run"), uid)
+        started: Launch | None = None
+        try:
+            _make(folder, uid)
+            async with asyncio.timeout(self._config.start_timeout_s):
+                started = await launch(self._launch_config(spec, uid, level), self._config.lease)
+                self._launchers.add(started.pid)
+                if started.lease is not None:
+                    self._leases[spec.sandbox_id] = started.lease
+                handle = _identified(handle, await started.daemon_pid())
+                (folder / "process").write_text(_process_text(handle))
+                await started.ready()
+        except BaseException as error:
+            await asyncio.shield(self._undo(handle, started))
+            if isinstance(error, TimeoutError):
+                raise BackendFailure("the sandbox was not ready in time.") from error
+            if isinstance(error, OSError):
+                raise BackendFailure(f"the sandbox could not be made: {error.strerror}") from error
+            raise
+        await started.finish(kill=False)
+        return handle
+
+    async def _undo(self, handle: SandboxHandle, started: Launch | None) -> None:
+        await self.destroy(handle)
+        if started is not None:
+            await started.finish(kill=True)
+
+    def _launch_config(self, spec: SandboxSpec, uid: int | None, level: str) -> dict[str, Any]:
+        folder = self._folder(spec.sandbox_id)
+        return {
+            "sandbox_id": spec.sandbox_id,
+            "token": spec.token,
+            "run_dir": str(folder / "run"),
+            "workspace": str(folder / "work"),
+            "isolation": level,
+            "uid": uid,
+            "disk_bytes": spec.disk_bytes,
+            "inodes": max(1024, spec.disk_bytes // BYTES_PER_INODE),
+            "preload": list(PRELOAD),
+            "lease": self._config.lease,
+            "orphan_grace_s": self._config.orphan_grace_s,
+            "limits_ceiling_memory_bytes": self._config.ceiling_memory_bytes,
+        }
+
+    def _new_uid(self) -> int | None:
+        """Returns a uid no sandbox has; None if this process may not choose one."""
+        if os.geteuid() != 0:
+            return None
+        taken = self._uids | {found.handle.uid for found in self._found()}
+        uid = next(uid for uid in range(FIRST_UID, FIRST_UID + UIDS) if uid not in taken)
+        self._uids.add(uid)
+        return uid
+
+    def _found(self) -> list[Found]:
+        root = self._config.root
+        return [_read(root / name) for name in os.listdir(root)] if root.is_dir() else []
+
+    def _folder(self, sandbox_id: str) -> Path:
+        return self._config.root / sandbox_id
+
+
+def _make(folder: Path, uid: int | None) -> None:
+    folder.mkdir(mode=0o700, parents=True)
+    for name in ("run", "work"):
+        (folder / name).mkdir(mode=0o700)
+        if uid is not None:
+            os.chown(folder / name, uid, uid)
+
+
+def _remove(folder: Path) -> None:
+    # A sandbox that shares our user may have taken our own rights to its folders away.
+    for name in ("run", "work"):
+        with suppress(OSError):
+            os.chmod(folder / name, 0o700, follow_symlinks=False)
+    shutil.rmtree(folder, onerror=_opened_up)
+
+
+def _opened_up(remove: Any, path: str, _: Any) -> None:
+    """Tries once more with the folder above made writable; what then remains is swept later."""
+    with suppress(OSError):
+        os.chmod(os.path.dirname(path), 0o700)
+        os.chmod(path, 0o700)
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def _identified(handle: SandboxHandle, pid: int) -> SandboxHandle:
+    ticks = processes.start_ticks(pid)
+    if ticks is None:
+        raise BackendFailure("the sandbox ended before it was ready.")
+    return replace(handle, pid=pid, start_ticks=ticks)
+
+
+def _process_text(handle: SandboxHandle) -> str:
+    return json.dumps({"pid": handle.pid, "start_ticks": handle.start_ticks, "uid": handle.uid})
+
+
+def _read(folder: Path) -> Found:
+    """The file is ours alone; it is missing while a sandbox starts or after a crash of ours."""
+    try:
+        known = json.loads((folder / "process").read_text())
+        created_s = folder.stat().st_mtime
+    except (OSError, ValueError):
+        known, created_s = {"pid": 0, "start_ticks": 0, "uid": None}, 0.0
+    handle = SandboxHandle(folder.name, run_dir=str(folder / "run"), **known)
+    return Found(handle, created_s)

@@ -1,0 +1,56 @@
+"""What a backend is: a few idempotent verbs around a serialisable handle.
+
+Modelled on Nomad's task drivers. Execution is not a backend verb: it goes to the
+daemon through the handle's socket.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from grotto_control.model.records import SandboxHandle
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    name: str
+    max_tenants: int | None
+    """How many tenants may have live sessions at once; None: any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """What is fixed when a sandbox is made; everything else is applied when it is bound."""
+
+    sandbox_id: str
+    token: str
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A sandbox, or what is left of one, that exists on this backend."""
+
+    handle: SandboxHandle
+    created_s: float
+
+
+class Backend(Protocol):
+    def capabilities(self) -> Capabilities: ...
+
+    async def start(self, spec: SandboxSpec) -> SandboxHandle:
+        """Returns when the daemon serves on the handle's socket.
+
+        Raises BackendFailure; leaves nothing behind then, nor when it is cancelled.
+        """
+        ...
+
+    async def wait(self, handle: SandboxHandle) -> str:
+        """Returns, when the sandbox is dead, how it ended, as in "was killed by signal 9"."""
+        ...
+
+    async def destroy(self, handle: SandboxHandle) -> None:
+        """Ends every process of the sandbox and removes all it left; again is no error."""
+        ...
+
+    async def list(self) -> Sequence[Found]: ...

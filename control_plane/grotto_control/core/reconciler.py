@@ -1,0 +1,191 @@
+"""Carries out what the planner says, every second or so. Decides nothing itself."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from contextlib import suppress
+
+import structlog
+
+from grotto_control.core.admission import Admission
+from grotto_control.core.auth import Authenticator
+from grotto_control.core.backend import Backend
+from grotto_control.core.clock import Clock
+from grotto_control.core.metrics import Metrics
+from grotto_control.core.plan import (
+    Action,
+    Destroy,
+    Expire,
+    Lose,
+    Ping,
+    PlanRules,
+    SandboxView,
+    SessionView,
+    Snapshot,
+    StartWarm,
+    Sweep,
+    plan,
+)
+from grotto_control.core.pool import Pool
+from grotto_control.core.sandboxes import Sandbox, Sandboxes
+from grotto_control.core.sessions import LiveSession, Sessions
+from grotto_control.model.errors import NotFound
+
+
+class Reconciler:
+    """Compares what is with what should be, and acts."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        sandboxes: Sandboxes,
+        pool: Pool,
+        backend: Backend,
+        rules: PlanRules,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._sessions = sessions
+        self._sandboxes = sandboxes
+        self._pool = pool
+        self._backend = backend
+        self._rules = rules
+        self._clock = clock
+        self._metrics = metrics
+        self._running: dict[Action, asyncio.Task[None]] = {}
+        self._log = structlog.get_logger()
+
+    async def run(self, interval_s: float) -> None:
+        """Steps until it is cancelled."""
+        while True:
+            try:
+                await self.step()
+            except Exception:
+                self._log.exception("reconcile failed")
+            await asyncio.sleep(interval_s)
+
+    async def step(self) -> None:
+        """Plans once and sets every due action going; one that still runs is not doubled."""
+        snapshot = await self._snapshot()
+        self._report(snapshot)
+        for action in plan(snapshot, self._rules, self._clock()):
+            if action not in self._running:
+                task = asyncio.create_task(self._carry_out(action))
+                self._running[action] = task
+                task.add_done_callback(lambda _, done=action: self._running.pop(done, None))
+
+    async def settle(self) -> None:
+        """Returns when every action set going has ended."""
+        while self._running:
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def close(self) -> None:
+        for task in self._running.values():
+            task.cancel()
+        await self.settle()
+
+    async def _snapshot(self) -> Snapshot:
+        found = await self._backend.list()
+        return Snapshot(
+            sessions=[_session_view(session) for session in self._sessions.all()],
+            sandboxes=[_sandbox_view(sandbox) for sandbox in self._sandboxes.all()],
+            found=found,
+            known=self._sandboxes.known(),
+            warm=len(self._pool),
+            failed_start_s=self._pool.failed_start_s,
+        )
+
+    def _report(self, snapshot: Snapshot) -> None:
+        bound = sum(sandbox.session is not None for sandbox in snapshot.sandboxes)
+        self._metrics.counted(
+            sessions=Counter(session.status.value for session in snapshot.sessions),
+            sandboxes={
+                "bound": bound,
+                "unbound": len(snapshot.sandboxes) - bound,
+                "changing": len(snapshot.known) - len(snapshot.sandboxes),
+            },
+            warm=snapshot.warm,
+        )
+
+    async def _carry_out(self, action: Action) -> None:
+        try:
+            await self._doing(action)
+        except NotFound:
+            pass  # it went away by itself in the meantime
+        except Exception:
+            self._log.exception("action failed", action=type(action).__name__)
+
+    def _doing(self, action: Action) -> Awaitable[None]:
+        match action:
+            case Expire(tenant, session_id, why):
+                self._log.info("session expires", session=session_id, why=why)
+                return self._sessions.close(tenant, session_id)
+            case Lose(tenant, session_id, why):
+                return self._sessions.lose(tenant, session_id, why)
+            case Destroy(sandbox_id, why):
+                self._log.warning("sandbox destroyed", sandbox=sandbox_id, why=why)
+                return self._destroy(sandbox_id)
+            case Sweep(handle):
+                self._log.warning("stray sandbox removed", sandbox=handle.sandbox_id)
+                return self._backend.destroy(handle)
+            case Ping(sandbox_id):
+                return self._ping(sandbox_id)
+            case StartWarm(count):
+                return self._refill(count)
+
+    async def _destroy(self, sandbox_id: str) -> None:
+        sandbox = self._sandboxes.get(sandbox_id)
+        if sandbox is not None:
+            await self._pool.drop(sandbox)
+            await self._sandboxes.end(sandbox)
+
+    async def _ping(self, sandbox_id: str) -> None:
+        sandbox = self._sandboxes.get(sandbox_id)
+        if sandbox is not None:
+            await self._sandboxes.ping(sandbox)
+
+    async def _refill(self, count: int) -> None:
+        self._pool.refill(count)
+
+
+class KeyWatch:
+    """Ends the running calls of revoked keys, and keeps keys in use warm."""
+
+    def __init__(self, authenticator: Authenticator, admission: Admission) -> None:
+        self._authenticator = authenticator
+        self._admission = admission
+        self._log = structlog.get_logger()
+
+    async def run(self, interval_s: float) -> None:
+        """Checks until it is cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            with suppress(Exception):
+                await self.step()
+
+    async def step(self) -> None:
+        self._admission.revoke(await self._authenticator.recheck())
+
+
+def _session_view(session: LiveSession) -> SessionView:
+    record = session.record
+    return SessionView(
+        tenant=record.tenant,
+        session_id=record.session_id,
+        status=record.status,
+        expires_s=record.expires_s,
+        idle_s=record.idle_s,
+        idle_since_s=None if session.calls else session.used_s,
+        sandbox_id=session.sandbox.record.sandbox_id if session.sandbox else None,
+    )
+
+
+def _sandbox_view(sandbox: Sandbox) -> SandboxView:
+    record = sandbox.record
+    bound = record.session_id is not None and record.tenant is not None
+    return SandboxView(
+        sandbox_id=record.sandbox_id,
+        session=(record.tenant or "", record.session_id or "") if bound else None,
+        answered_s=sandbox.answered_s,
+        unanswered_s=sandbox.unanswered_s,
+    )

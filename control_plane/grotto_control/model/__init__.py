@@ -1,0 +1,1 @@
+"""Frozen values and errors. Owns no behaviour that does I/O and imports no other layer."""

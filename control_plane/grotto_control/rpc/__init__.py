@@ -1,0 +1,1 @@
+"""The public gRPC service. Translates between messages and `core`; decides nothing."""

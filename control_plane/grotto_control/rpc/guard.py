@@ -1,0 +1,144 @@
+"""What surrounds every call of the service: request id, key, bounds, metrics, errors.
+
+Owns the gRPC context; behaviours see a `Call` and raise GrottoError. Nothing is awaited
+before a behaviour starts while its key is warm, so that calls keep their order.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from grotto_control.core.admission import Admission
+from grotto_control.core.auth import Authenticator, refusal
+from grotto_control.core.metrics import Metrics
+from grotto_control.model.errors import GrottoError, Internal
+from grotto_control.rpc.status import STATUS
+from grotto_proto.metadata import AUTHORIZATION, REQUEST_ID, pack_error
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who calls."""
+
+    tenant: str
+    request_id: str
+
+
+Reply = Callable[[Any, Call], Awaitable[Any]]
+Stream = Callable[[Any, Call], AsyncGenerator[Any, None]]
+
+
+class Guard:
+    """Wraps the behaviours of the service's methods."""
+
+    def __init__(
+        self, authenticator: Authenticator, admission: Admission, metrics: Metrics
+    ) -> None:
+        self.authenticator = authenticator
+        self.admission = admission
+        self.metrics = metrics
+        self.log = structlog.get_logger()
+
+    def reply(
+        self, method: str, is_transfer: bool, behaviour: Reply
+    ) -> Callable[[Any, _Context], Awaitable[Any]]:
+        async def handle(request: Any, context: _Context) -> Any:
+            async with _Guarded(self, method, is_transfer, context) as call:
+                return await behaviour(request, call)
+
+        return handle
+
+    def stream(
+        self, method: str, is_transfer: bool, behaviour: Stream
+    ) -> Callable[[Any, _Context], Awaitable[None]]:
+        # Not a generator: cancelled while it writes, a generator would be closed only when
+        # it is collected, and the call to the daemon with it.
+        async def handle(request: Any, context: _Context) -> None:
+            async with _Guarded(self, method, is_transfer, context) as call:
+                async with aclosing(behaviour(request, call)) as items:
+                    async for item in items:
+                        await context.write(item)
+
+        return handle
+
+
+class _Guarded:
+    """One call, from its metadata to its status."""
+
+    def __init__(
+        self, guard: Guard, method: str, is_transfer: bool, context: _Context
+    ) -> None:
+        self._guard = guard
+        self._method = method
+        self._is_transfer = is_transfer
+        self._context = context
+        self._places = ExitStack()
+        self._request_id = ""
+        self._started_s = time.perf_counter()
+
+    async def __aenter__(self) -> Call:
+        metadata = dict(self._context.invocation_metadata() or ())
+        self._request_id = _request_id(metadata.get(REQUEST_ID))
+        authorization = metadata.get(AUTHORIZATION, "")
+        if not isinstance(authorization, str):
+            authorization = ""
+        try:
+            authenticator = self._guard.authenticator
+            identity = authenticator.cached(authorization) or await authenticator.authenticate(
+                authorization
+            )
+            self._places.enter_context(self._guard.admission.enter(identity, self._is_transfer))
+        except GrottoError as error:
+            await self._refuse(error)
+        return Call(identity.tenant, self._request_id)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        task = asyncio.current_task()
+        was_revoked = task is not None and self._guard.admission.take_revoked(task)
+        self._places.close()
+        if error is None:
+            self._count("OK")
+        elif isinstance(error, GrottoError):
+            await self._refuse(error)
+        elif isinstance(error, Exception):
+            self._guard.log.error(
+                "call failed", method=self._method, request=self._request_id, exc_info=error
+            )
+            await self._refuse(Internal(f"the server failed; request {self._request_id}."))
+        elif was_revoked and task is not None:
+            task.uncancel()
+            await self._refuse(refusal())
+        else:
+            self._count("CANCELLED")
+
+    async def _refuse(self, error: GrottoError) -> NoReturn:
+        status = STATUS[error.reason]
+        self._count(status.name)
+        trailers = pack_error(error.reason, error.message, error.hint)
+        await self._context.abort(status, error.message, trailers)
+
+    def _count(self, code: str) -> None:
+        self._guard.metrics.rpc(self._method, code, time.perf_counter() - self._started_s)
+
+
+def _request_id(given: str | bytes | None) -> str:
+    if isinstance(given, str) and _REQUEST_ID.fullmatch(given):
+        return given
+    return secrets.token_urlsafe(9)

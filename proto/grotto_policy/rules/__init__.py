@@ -1,0 +1,1 @@
+"""The rules, one module per kind; each offers `NODES` and `judge(node, scope, context)`."""

@@ -1,0 +1,261 @@
+"""The one seam to the wire: stubs, metadata, error mapping, repetition after an outage.
+
+Nothing above this module sees a `grpc.RpcError`. gRPC's threads do not survive
+`fork()`: a client made before a fork must not be used in the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from grotto._address import Address
+from grotto._printable import printable
+from grotto.errors import (
+    EXCEPTIONS,
+    AuthenticationError,
+    DeadlineExceededError,
+    GrottoError,
+    UnavailableError,
+    UntransferableError,
+    VersionMismatchError,
+)
+from grotto_proto.metadata import AUTHORIZATION, REQUEST_ID, unpack_error
+from grotto_proto.v1 import errors_pb2
+from grotto_proto.v1.sessions_pb2_grpc import SessionsStub
+
+if TYPE_CHECKING:
+    from grotto_proto.v1.sessions_pb2_grpc import SessionsAsyncStub
+
+Req = TypeVar("Req")
+Res = TypeVar("Res")
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    # Channels to the same target would share one connection across clients and loops.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+_BY_STATUS: dict[grpc.StatusCode, type[GrottoError]] = {
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.CANCELLED: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.UNAUTHENTICATED: AuthenticationError,
+    grpc.StatusCode.UNIMPLEMENTED: VersionMismatchError,
+}
+"""For failures without an error detail: gRPC's own, not the server's."""
+
+_OFFENDING_PART = re.compile(r"(?P<path>\S.{0,1000}?) ?: (?P<type>[\w.<>]{1,300})(?=[\s;,]|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a call that is safe to repeat goes on while the server is away."""
+
+    budget_s: float = 30.0
+    first_s: float = 0.05
+    ceiling_s: float = 1.0
+
+
+class Attempts:
+    """The tries of one call: `again` waits, or raises when the budget is spent."""
+
+    def __init__(
+        self, backoff: Backoff, gone: Callable[[], str | None], clock: Callable[[], float]
+    ) -> None:
+        self._backoff = backoff
+        self._gone = gone
+        self._clock = clock
+        self._pause_s = backoff.first_s
+        self._give_up_at: float | None = None
+
+    def progress(self) -> None:
+        """The server answered: the next outage has the whole budget again."""
+        self._give_up_at = None
+        self._pause_s = self._backoff.first_s
+
+    async def again(self, error: UnavailableError) -> None:
+        """Waits before the next try; raises `error` when there is none."""
+        now = self._clock()
+        if self._give_up_at is None:
+            self._give_up_at = now + self._backoff.budget_s
+        if reason := self._gone():
+            raise UnavailableError(reason, request_id=error.request_id) from error
+        if now >= self._give_up_at:
+            raise error
+        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._pause_s = min(self._pause_s * 2, self._backoff.ceiling_s)
+
+
+class Transport:
+    """One channel to one server, with one key.
+
+    `gone` returns a sentence once the server can never come back; `new_id` makes
+    request and execution ids.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        api_key: str,
+        *,
+        new_id: Callable[[], str],
+        gone: Callable[[], str | None] = lambda: None,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = address
+        self._channel = grpc.aio.insecure_channel(address.target, OPTIONS)
+        self.stub = cast("SessionsAsyncStub", SessionsStub(self._channel))
+        self._authorization = f"Bearer {api_key}"
+        self.new_id = new_id
+        self._gone = gone
+        self._backoff = backoff or Backoff()
+        self._clock = clock
+        self._closed = False
+
+    async def close(self) -> None:
+        """Closes the channel; calls in progress end. Idempotent."""
+        self._closed = True
+        await self._channel.close()
+
+    def attempts(self) -> Attempts:
+        """Returns the tries of one new call."""
+        return Attempts(self._backoff, self._gone, self._clock)
+
+    async def unary(
+        self,
+        call: grpc.aio.UnaryUnaryMultiCallable[Req, Res],
+        request: Req,
+        *,
+        deadline_s: float | None = None,
+    ) -> Res:
+        """Makes a call that is safe to repeat, and repeats it while the server is away."""
+        attempts, metadata = self.attempts(), self._metadata()
+        while True:
+            try:
+                return await call(request, metadata=metadata, timeout=deadline_s)
+            except grpc.aio.AioRpcError as error:
+                mapped = self._mapped(error, metadata)
+                if not isinstance(mapped, UnavailableError):
+                    raise mapped from error
+                mapped.__cause__ = error
+                await attempts.again(mapped)
+
+    async def once(
+        self,
+        call: grpc.aio.UnaryUnaryMultiCallable[Req, Res],
+        request: Req,
+        *,
+        deadline_s: float | None = None,
+    ) -> Res:
+        """Makes a call that must not happen twice: waits for the server, then tries once."""
+        metadata = self._metadata()
+        await self._ready()
+        try:
+            return await call(request, metadata=metadata, timeout=deadline_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._mapped(error, metadata) from error
+
+    async def stream(
+        self, call: grpc.aio.UnaryStreamMultiCallable[Req, Res], request: Req
+    ) -> AsyncGenerator[Res, None]:
+        """Yields one try's replies; leaving the generator cancels the call."""
+        metadata = self._metadata()
+        running = call(request, metadata=metadata)
+        try:
+            async for reply in running:
+                yield reply
+        except grpc.aio.AioRpcError as error:
+            raise self._mapped(error, metadata) from error
+        finally:
+            running.cancel()
+
+    async def send(
+        self,
+        call: grpc.aio.StreamUnaryMultiCallable[Req, Res],
+        requests: Callable[[], AsyncIterator[Req]],
+    ) -> Res:
+        """Sends a stream and returns the reply; the stream is made anew for each try."""
+        attempts, metadata = self.attempts(), self._metadata()
+        while True:
+            try:
+                return await call(requests(), metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                mapped = self._mapped(error, metadata)
+                if not isinstance(mapped, UnavailableError):
+                    raise mapped from error
+                mapped.__cause__ = error
+                await attempts.again(mapped)
+
+    def _metadata(self) -> grpc.aio.Metadata:
+        if self._closed:
+            raise GrottoError("This client is closed.", hint="Make a new one.")
+        return grpc.aio.Metadata((AUTHORIZATION, self._authorization), (REQUEST_ID, self.new_id()))
+
+    async def _ready(self) -> None:
+        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+            return
+        try:
+            async with asyncio.timeout(self._backoff.budget_s):
+                await self._channel.channel_ready()
+        except TimeoutError as error:
+            reason = self._gone() or f"There is no answer from {self._address.url}."
+            raise UnavailableError(reason) from error
+
+    def _mapped(self, error: grpc.aio.AioRpcError, metadata: grpc.aio.Metadata) -> GrottoError:
+        return to_exception(error, self._address.url, str(metadata[REQUEST_ID]))
+
+
+def to_exception(error: grpc.aio.AioRpcError, url: str, request_id: str = "") -> GrottoError:
+    """Returns the SDK's exception for a failed call; total."""
+    trailers = error.trailing_metadata()
+    detail = unpack_error(tuple(trailers) if trailers else ())
+    if detail is None:
+        return _without_detail(error, url, request_id)
+    kind = EXCEPTIONS.get(detail.reason, GrottoError)
+    message, hint = printable(detail.message), printable(detail.hint)
+    if kind is UntransferableError:
+        return _untransferable(detail, request_id)
+    return kind(message, hint=hint, request_id=request_id)
+
+
+def _without_detail(error: grpc.aio.AioRpcError, url: str, request_id: str) -> GrottoError:
+    kind = _BY_STATUS.get(error.code(), GrottoError)
+    said = printable(error.details() or error.code().name, 300)
+    if kind is UnavailableError:
+        return kind(
+            f"There is no answer from {url}: {said}.".replace("..", "."),
+            hint="Is the server running? `grotto serve` starts one.",
+            request_id=request_id,
+        )
+    if kind is VersionMismatchError:
+        return kind(f"The server at {url} does not know this call: {said}", request_id=request_id)
+    return kind(f"The call to {url} failed: {said}", request_id=request_id)
+
+
+def _untransferable(detail: errors_pb2.ErrorDetail, request_id: str) -> UntransferableError:
+    # The message starts with "<path> : <type name>"; what does not is shown as it came.
+    match = _OFFENDING_PART.match(detail.message)
+    return UntransferableError(
+        printable(detail.message),
+        path=printable(match["path"]) if match else "",
+        type_name=printable(match["type"]) if match else "",
+        hint=printable(detail.hint),
+        request_id=request_id,
+    )

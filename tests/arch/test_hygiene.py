@@ -1,0 +1,76 @@
+"""The repository speaks of itself alone: no place of the machine it was written on."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TEXTS = {
+    ".py",
+    ".toml",
+    ".md",
+    ".proto",
+    ".pyi",
+    ".yml",
+    ".yaml",
+    ".sh",
+    ".txt",
+    ".json",
+    ".cfg",
+    "",
+}
+SKIPPED = {".git", ".venv", "build", "dist", "__pycache__"}
+PRIVATE = re.compile(
+    r"(?<![\w.$-])/(?:work|root|home/\w+|Users/\w+|opt/(?:wheels|pypi)\w*)(?:/[\w.-]+)+"
+    r"|https?://[\w.-]*(?:artifactory|nexus|pypi-proxy|internal|corp)\b[\w./:-]*"
+    r"|--(?:extra-)?index-url[ =]\S+"
+    r"|\.pyenv/versions"
+)
+"""A path of somebody's machine, a private registry."""
+EXEMPT = {"tests/arch/test_hygiene.py"}
+
+
+def texts(checkout_root: Path) -> list[Path]:
+    return [
+        path
+        for path in checkout_root.rglob("*")
+        if path.suffix in TEXTS
+        and not SKIPPED.intersection(path.relative_to(checkout_root).parts)
+        and not any(part.endswith("_cache") for part in path.relative_to(checkout_root).parts)
+        and path.is_file()
+        and str(path.relative_to(checkout_root)) not in EXEMPT
+    ]
+
+
+def test_no_text_names_a_place_of_somebodys_machine(checkout_root: Path) -> None:
+    paths = texts(checkout_root)
+    assert len(paths) > 40, "the scan found too few files to mean anything"
+    found = {str(path): PRIVATE.findall(path.read_text(errors="replace")) for path in paths}
+    assert not {path: places for path, places in found.items() if places}
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "open('/root/project/x.py')",
+        "see /home/ada/notes.md",
+        "pip install --index-url https://example.org/simple x",
+        "https://artifactory.example.org/api/pypi",
+        "/root/.pyenv/versions/3.11.7/bin/python",
+    ],
+)
+def test_a_planted_place_is_found(planted: str) -> None:
+    assert PRIVATE.search(planted)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "sandbox_image/grotto_worker/x.py",
+        "/workspace/data.csv",
+        "/usr/bin/python3",
+        "~/.local/share/grotto",
+    ],
+)
+def test_a_place_of_every_machine_is_not(harmless: str) -> None:
+    assert not PRIVATE.search(harmless)
