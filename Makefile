@@ -27,7 +27,7 @@ demo: $(STAMPS)/$(DEMO)
 	@$(VENV)/bin/grotto demo
 
 test: $(STAMPS)/test
-	@echo "==> test: the whole suite"
+	@echo "==> test: pytest $(PYTEST_ARGS)"
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 # One target per step, and --keep-going: every step runs, one failure fails the whole.

@@ -15,12 +15,9 @@ PAUSE_S = 0.02
 
 
 @contextmanager
-def session(policy: str = "standard", recovery: str = "auto") -> Iterator[grotto.Session]:
+def session(policy: str = "standard") -> Iterator[grotto.Session]:
     """A session of a control plane of its own, with `x` bound."""
-    with (
-        closing(grotto.local()) as client,
-        client.session(policy=policy, recovery=recovery) as opened,
-    ):
+    with closing(grotto.local()) as client, client.session(policy=policy) as opened:
         run(opened, "x = 0")
         yield opened
 
@@ -46,7 +43,13 @@ def _one_cell() -> Iterator[Arms]:
 
 @contextmanager
 def _recovery_cost() -> Iterator[Arms]:
-    with session(recovery="auto") as on, session(recovery="off") as off:
+    with (
+        closing(grotto.local()) as client,
+        client.session(recovery="auto") as on,
+        client.session(recovery="off") as off,
+    ):
+        run(on, "x = 0")
+        run(off, "x = 0")
         yield {
             GROTTO: Arm(_after_a_pause(on), 150, 10),
             FLOOR: Arm(_after_a_pause(off), 150, 10),

@@ -5,17 +5,14 @@ Each run has a temporary folder of its own, so that whatever is left in it is th
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from leaks import Snapshot, leaks
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CHECKOUT / "tests"))
-
-from leaks import Snapshot, leaks  # noqa: E402  (a module beside this file, which no package holds)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,8 +26,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def reported() -> Iterator[set[str]]:
+    """Fails the run whose fixtures of wider scope leave something behind.
+
+    Its value is what single tests have been failed for already.
+    """
+    known: set[str] = set()
+    before = Snapshot.take()
+    yield known
+    _fail_for("the whole run", [line for line in leaks(before) if line not in known])
+
+
 @pytest.fixture(autouse=True)
-def leak_check() -> Iterator[None]:
+def leak_check(reported: set[str]) -> Iterator[None]:
     """Fails the test that leaves a process, a descriptor or a folder behind.
 
     Set up after the fixtures of wider scope and before the test's own, so a server that
@@ -39,8 +48,13 @@ def leak_check() -> Iterator[None]:
     before = Snapshot.take()
     yield
     left = leaks(before)
+    reported.update(left)
+    _fail_for("this test", left)
+
+
+def _fail_for(whose: str, left: list[str]) -> None:
     if left:
-        pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+        pytest.fail(f"left behind by {whose}:\n  " + "\n  ".join(left), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """Finds what a test left behind: processes, descriptors, folders.
 
 `Snapshot.take` before a test, `leaks` after it. What existed before is the affair of
-fixtures with a wider scope. Nothing is counted: each thing is known by what it is, so
-that one leak cannot hide behind something else that was closed meanwhile.
+fixtures with a wider scope. Things are told apart by what they are and not counted, so
+that one leak cannot hide behind something else that was closed meanwhile. The one
+exception are the sandboxes of a server that existed before: it replaces what a test
+took from its warm pool, so they are counted.
 """
 
 import gc
@@ -15,9 +17,11 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("grotto_runtime", "grotto_worker", "grotto_control")
+SERVER, SANDBOX, WORKER = "grotto_control", "grotto_runtime", "grotto_worker"
 DEADLINE_S = 10.0
 POLL_S = 0.02
+DEFAULT_POOL = 1
+"""Idle sandboxes of a server whose command line does not say."""
 
 LAZY_KINDS = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]")
 """gRPC's poller opens these when it likes. A leaked event loop or channel shows all the same:
@@ -65,10 +69,13 @@ class Snapshot:
     """What is there at one moment."""
 
     things: frozenset[Thing]
+    sandboxes: dict[int, int]
+    """How many sandboxes each server is allowed, by its pid: as many as now, or its pool."""
 
     @classmethod
     def take(cls) -> "Snapshot":
-        return cls(frozenset([*processes(), *descriptors(), *folders()]))
+        servers = {p.pid: max(_sandboxes(p), _pool(p)) for p in family() if _runs(p, SERVER)}
+        return cls(frozenset([*processes(frozenset()), *descriptors(), *folders()]), servers)
 
 
 def leaks(before: Snapshot, deadline_s: float = DEADLINE_S) -> list[str]:
@@ -76,36 +83,70 @@ def leaks(before: Snapshot, deadline_s: float = DEADLINE_S) -> list[str]:
     end_s = time.monotonic() + deadline_s
     while True:
         gc.collect()
-        left = Snapshot.take().things - before.things
+        left = sorted([*_new(before), *_crowded(before)])
         if not left or time.monotonic() > end_s:
-            return sorted(str(thing) for thing in left)
+            return left
         time.sleep(POLL_S)
 
 
-def processes() -> Iterator[Process]:
-    """Yields every descendant of this process, and every orphan of our packages."""
-    me = psutil.Process()
-    for process in me.children(recursive=True):
-        yield from _known(process)
+def _new(before: Snapshot) -> Iterator[str]:
+    now = {*processes(frozenset(before.sandboxes)), *descriptors(), *folders()}
+    yield from (str(thing) for thing in now - before.things)
+
+
+def _crowded(before: Snapshot) -> Iterator[str]:
+    for process in family():
+        allowed = before.sandboxes.get(process.pid)
+        if allowed is not None and (count := _sandboxes(process)) > allowed:
+            yield f"server {process.pid} has {count} sandboxes, and {allowed} are its own"
+
+
+def family() -> list[psutil.Process]:
+    """Returns every descendant of this process, and every orphan of our packages."""
+    found = {process.pid: process for process in psutil.Process().children(recursive=True)}
     for process in psutil.process_iter():
         if _is_ours(process) and _is_orphan(process):
-            yield from _known(process)
+            found[process.pid] = process
+    return list(found.values())
 
 
-def _known(process: psutil.Process) -> Iterator[Process]:
+def processes(servers: frozenset[int]) -> Iterator[Process]:
+    """Yields the family, but for what those servers started."""
+    for process in family():
+        try:
+            theirs = servers.intersection(parent.pid for parent in process.parents())
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+            if theirs or (zombie and process.ppid() != os.getpid()):
+                continue  # a zombie is dead; only our own is ours to reap
+            yield Process(process.pid, process.create_time(), " ".join(process.cmdline())[:200])
+        except psutil.Error:
+            continue  # it has just ended
+
+
+def _sandboxes(server: psutil.Process) -> int:
     try:
-        if process.status() == psutil.STATUS_ZOMBIE and process.ppid() != os.getpid():
-            return  # dead; whoever inherited it will reap it
-        yield Process(process.pid, process.create_time(), " ".join(process.cmdline())[:200])
+        return sum(_runs(child, SANDBOX) for child in server.children())
     except psutil.Error:
-        return
+        return 0
+
+
+def _pool(server: psutil.Process) -> int:
+    try:
+        words = server.cmdline()
+    except psutil.Error:
+        return 0
+    return int(words[words.index("--pool") + 1]) if "--pool" in words else DEFAULT_POOL
+
+
+def _runs(process: psutil.Process, package: str) -> bool:
+    try:
+        return package in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    try:
-        return any(package in word for word in process.cmdline() for package in PACKAGES)
-    except psutil.Error:
-        return False
+    return any(_runs(process, package) for package in (SERVER, SANDBOX, WORKER))
 
 
 def _is_orphan(process: psutil.Process) -> bool:

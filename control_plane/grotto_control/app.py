@@ -123,14 +123,10 @@ def _assemble(config: Config, store: Store, backend: Backend) -> Parts:
     def connect(handle: SandboxHandle, token: str) -> RuntimeClient:
         return RuntimeClient(handle, token, capabilities.name, metrics)
 
-    sandboxes = Sandboxes(
-        backend, connect, store, now, clock.new_sandbox_id, clock.new_token
-    )
+    sandboxes = Sandboxes(backend, connect, store, now, clock.new_sandbox_id, clock.new_token)
     pool = Pool(sandboxes, config.limits.defaults.disk_bytes, now)
     sandboxes.on_death(pool.drop)
-    bounds = Bounds(
-        config.tenant_sessions, config.rules.max_sessions, capabilities.max_tenants
-    )
+    bounds = Bounds(config.tenant_sessions, config.rules.max_sessions, capabilities.max_tenants)
     sessions = Sessions(
         store,
         sandboxes,
@@ -166,5 +162,3 @@ def _local_backend(config: Config) -> LocalBackend:
             ceiling_memory_bytes=config.limits.caps.memory_bytes,
         )
     )
-
-

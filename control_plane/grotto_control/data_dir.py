@@ -10,12 +10,17 @@ from grotto_control.config import LOCK, BadConfig
 
 
 def prepare(path: Path) -> None:
-    """Makes the directory with mode 0700; raises BadConfig if it is somebody else's."""
+    """Makes the directory, private to this user; raises BadConfig if it is somebody else's.
+
+    Root's may be passed through, not read: sandboxes have users of their own, and the
+    folder of each is below it.
+    """
+    mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
         if path.stat().st_uid != os.geteuid():
             raise BadConfig(f"the data directory {path} belongs to another user.")
-        path.chmod(0o700)
+        path.chmod(mode)
     except OSError as error:
         raise BadConfig(f"the data directory {path} cannot be used: {error.strerror}.") from error
 

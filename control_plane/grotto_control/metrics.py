@@ -38,9 +38,7 @@ class PrometheusMetrics:
     def bound(self, seconds: float) -> None:
         self._bind_s.observe(seconds)
 
-    def counted(
-        self, sessions: Mapping[str, int], sandboxes: Mapping[str, int], warm: int
-    ) -> None:
+    def counted(self, sessions: Mapping[str, int], sandboxes: Mapping[str, int], warm: int) -> None:
         self._sessions.clear()
         for status, count in sessions.items():
             self._sessions.labels(status).set(count)

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,12 +25,10 @@ _OPTIONS = (
 )
 
 
-
-
 class Server:
     """Serves the `Sessions` service, health and reflection; the latter two without a key."""
 
-    def __init__(self, handler: grpc.GenericRpcHandler[Any, Any]) -> None:
+    def __init__(self, handler: grpc.GenericRpcHandler) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._server.add_generic_rpc_handlers((handler,))
         self._health = health.aio.HealthServicer()

@@ -148,7 +148,8 @@ class SqliteStore:
 
     async def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         async with self._engine.connect() as connection:
-            return (await connection.execute(statement)).all()
+            rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
+            return rows
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[AsyncConnection]:
@@ -183,9 +184,7 @@ def _set_up(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-async def _idempotent(
-    connection: AsyncConnection, record: SessionRecord
-) -> SessionRecord | None:
+async def _idempotent(connection: AsyncConnection, record: SessionRecord) -> SessionRecord | None:
     if record.idempotency_key is None:
         return None
     statement = _SESSIONS.select().where(
@@ -215,9 +214,7 @@ async def _check_bounds(connection: AsyncConnection, tenant: str, bounds: Bounds
             "close one first.",
         )
     if sum(counts.values()) >= bounds.server_sessions:
-        raise CapacityReached(
-            "this server has no room for another session.", "try again later."
-        )
+        raise CapacityReached("this server has no room for another session.", "try again later.")
 
 
 def _columns(record: KeyRecord) -> dict[str, Any]:
@@ -225,9 +222,7 @@ def _columns(record: KeyRecord) -> dict[str, Any]:
 
 
 def _session_row(record: SessionRecord) -> dict[str, Any]:
-    body = _SessionBody(
-        **{name: getattr(record, name) for name in _SessionBody.__struct_fields__}
-    )
+    body = _SessionBody(**{name: getattr(record, name) for name in _SessionBody.__struct_fields__})
     return {
         "tenant": record.tenant,
         "session_id": record.session_id,

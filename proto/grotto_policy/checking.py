@@ -17,10 +17,6 @@ MAX_VIOLATIONS = 256
 Judge: TypeAlias = Callable[[ast.AST, Scope, Context], Iterator[Violation]]
 
 _RULES = (imports, names, attributes, calls, formats)
-_JUDGES: dict[type[ast.AST], list[Judge]] = {}
-for _rule in _RULES:
-    for _node in _rule.NODES:
-        _JUDGES.setdefault(_node, []).append(_rule.judge)
 
 
 def check(source: str, policy: Policy) -> list[Violation]:
@@ -36,7 +32,7 @@ def check(source: str, policy: Policy) -> list[Violation]:
         'os'
     """
     tree = ast.parse(source)
-    if policy.imports is policy.calls is policy.attributes is None and not policy.patterns:
+    if policy.is_empty:
         return []
     context = Context(source, Survey(tree), policy)
     found = dict.fromkeys(_judge(context))
@@ -45,10 +41,14 @@ def check(source: str, policy: Policy) -> list[Violation]:
 
 
 def _judge(context: Context) -> Iterator[Violation]:
+    judges: dict[type[ast.AST], list[Judge]] = {}
+    for rule in _RULES:
+        for kind in rule.NODES:
+            judges.setdefault(kind, []).append(rule.judge)
     nodes = context.survey.nodes
     index = 0
     while index < len(nodes):  # rules append: code inside text is judged as well
         node, scope = nodes[index]
         index += 1
-        for judge in _JUDGES.get(type(node), ()):
+        for judge in judges.get(type(node), ()):
             yield from judge(node, scope, context)

@@ -9,6 +9,7 @@ and length of the results and the depth of the search are capped; past a cap the
 import ast
 from collections.abc import Callable, Iterable
 from itertools import product
+from typing import Any
 
 from grotto_policy.scopes import Binding, Scope, Survey
 
@@ -30,12 +31,13 @@ class Constants:
 
     def texts(self, node: ast.expr | None, scope: Scope) -> Texts | None:
         """Returns the texts `node` may hold, None when that cannot be told."""
-        fold = _FOLDS.get(type(node))
-        if fold is None or node is None or self._depth >= MAX_DEPTH:
+        fold = _FOLDS.get(type(node)) if node is not None else None
+        if fold is None or self._depth >= MAX_DEPTH:
             return None
         self._depth += 1
         try:
-            return _capped(fold(self, node, scope))
+            known = fold(self, node, scope)
+            return known if isinstance(node, ast.Constant) else _capped(known)
         finally:
             self._depth -= 1
 
@@ -188,7 +190,7 @@ _PLAIN_METHODS: dict[str, Callable[[str], str]] = {
     "swapcase": str.swapcase,
 }
 
-_FOLDS: dict[type, Callable[[Constants, ast.expr, Scope], Texts | None]] = {
+_FOLDS: dict[type[ast.expr], Callable[[Constants, Any, Scope], Texts | None]] = {
     ast.Constant: Constants._constant,
     ast.Name: Constants._name,
     ast.BinOp: Constants._binary,
@@ -198,7 +200,7 @@ _FOLDS: dict[type, Callable[[Constants, ast.expr, Scope], Texts | None]] = {
     ast.NamedExpr: Constants._walrus,
     ast.Subscript: Constants._subscript,
     ast.Call: Constants._call,
-}  # type: ignore[dict-item]
+}
 
 
 def _capped(texts: Texts | None) -> Texts | None:

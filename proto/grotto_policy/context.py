@@ -47,7 +47,7 @@ class Context:
         node = self.survey.anchors.get(node, node)
         while not hasattr(node, "lineno"):
             node = self.survey.parents[node]
-        return node.lineno, node.col_offset
+        return node.lineno, node.col_offset  # type: ignore[attr-defined]
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         return self.survey.parents.get(node)
@@ -97,7 +97,7 @@ class Context:
 
     def _precedes(self, binding: Binding, node: ast.AST) -> bool:
         statement, here = binding.statement, self.position(node)
-        if not binding.unconditional or not isinstance(statement, ast.stmt):
+        if not binding.unconditional or not isinstance(statement, ast.stmt | ast.expr):
             return False
         if isinstance(statement, ast.For | ast.AsyncFor):
             return self.position(statement.body[0]) <= here < _end(statement)
@@ -109,9 +109,12 @@ class Context:
         return _end(statement) <= here
 
 
-def _end(node: ast.stmt) -> Position:
+def _end(node: ast.stmt | ast.expr) -> Position:
     return node.end_lineno or node.lineno, node.end_col_offset or 0
 
 
 def _shown(what: str) -> str:
-    return what if len(what) <= MAX_WHAT_CHARS else what[: MAX_WHAT_CHARS - 1] + "…"
+    """Cuts, and escapes what a terminal or an encoder could stumble over."""
+    if len(what) > MAX_WHAT_CHARS:
+        what = what[: MAX_WHAT_CHARS - 1] + "…"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in what)

@@ -65,6 +65,8 @@ class Paths:
     """Prefixes of such names (`read_`, `to_`)."""
     keywords: frozenset[str]
     """Keyword arguments that hold a path."""
+    statements: frozenset[str]
+    """Last names of callables whose first argument is SQL, which may name files."""
     roots: tuple[str, ...]
     """Absolute folders that belong to the session."""
     reason: Reason
@@ -79,7 +81,7 @@ class Calls:
     denied_calls: Mapping[str, Reason]
     """Builtins refused when called; reading the name is harmless."""
     members: Mapping[str, Reason]
-    """Refused members of imported modules, by (dotted) ending: `get_type_hints`, `types.CodeType`."""
+    """Refused members of imported modules, by the last one or two parts of the dotted name."""
     lookups: frozenset[str]
     """Functions that look attributes up by text: only called directly, with names one can read."""
     lookup: Reason
@@ -99,6 +101,8 @@ class Attributes:
     """Refused on every object (frames, code objects, processes)."""
     dunders: frozenset[str]
     """Double-underscore names that may be read; every other one is refused."""
+    text_dunders: frozenset[str]
+    """Those that may also be named in text: lookups by text and format fields."""
     dunder: Reason
     private: Reason
     """Why members with a leading underscore are refused on modules of the standard library."""
@@ -138,3 +142,9 @@ class Policy:
     attributes: Attributes | None = None
     """Also what format strings and attribute lookups by text are held against."""
     patterns: tuple[Pattern, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no rule at all."""
+        parts = (self.imports, self.calls, self.attributes)
+        return not self.patterns and all(part is None for part in parts)

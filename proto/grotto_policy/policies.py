@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from grotto_policy import catalogue as c
 from grotto_policy.model import Attributes, Calls, Imports, Paths, Pattern, Policy, Reason
+from grotto_policy.tables import attributes, callables, modules, paths, reasons
 
 _TROJAN = Pattern(
     name="bidirectional control character",
@@ -22,37 +22,41 @@ _TROJAN = Pattern(
 )
 
 _IMPORTS = Imports(
-    denied={name: why for name, why in c.MODULES.items() if name not in c.LIMITED_MODULES},
-    private=c.PRIVATE_MODULE,
-    members=c.LIMITED_MODULES,
-    star=c.STAR_MODULES,
+    denied={
+        name: why for name, why in modules.MODULES.items() if name not in modules.LIMITED_MODULES
+    },
+    private=reasons.PRIVATE_MODULE,
+    members=modules.LIMITED_MODULES,
+    star=modules.STAR_MODULES,
 )
 _CALLS = Calls(
-    denied=c.BUILTINS,
-    denied_calls=c.BUILTIN_CALLS,
-    members=c.MEMBERS,
-    lookups=c.LOOKUPS,
-    lookup=c.LOOKUP,
-    evaluators=c.EVALUATORS,
-    pickles=c.NO_ALLOW_PICKLE,
+    denied=callables.BUILTINS,
+    denied_calls=callables.BUILTIN_CALLS,
+    members=callables.MEMBERS,
+    lookups=callables.LOOKUPS,
+    lookup=callables.LOOKUP,
+    evaluators=callables.EVALUATORS,
+    pickles=callables.NO_ALLOW_PICKLE,
     paths=Paths(
-        callables=c.PATH_CALLABLES,
-        prefixes=c.PATH_PREFIXES,
-        keywords=c.PATH_KEYWORDS,
-        roots=c.WORKSPACE_ROOTS,
-        reason=c.OUTSIDE,
+        callables=paths.PATH_CALLABLES,
+        prefixes=paths.PATH_PREFIXES,
+        keywords=paths.PATH_KEYWORDS,
+        statements=paths.SQL_CALLABLES,
+        roots=paths.WORKSPACE_ROOTS,
+        reason=paths.OUTSIDE,
     ),
 )
 _ATTRIBUTES = Attributes(
-    denied=c.ATTRIBUTES,
-    dunders=c.HARMLESS_DUNDERS,
-    dunder=c.DUNDER,
-    private=c.PRIVATE_MEMBER,
-    public_underscore=c.PUBLIC_UNDERSCORE,
-    pivots=c.PIVOTS,
-    pivot=c.PIVOT,
-    exceptions=c.PIVOT_EXCEPTIONS,
-    landmarks=c.LANDMARKS,
+    denied=attributes.ATTRIBUTES,
+    dunders=attributes.HARMLESS_DUNDERS,
+    text_dunders=attributes.TEXT_DUNDERS,
+    dunder=attributes.DUNDER,
+    private=attributes.PRIVATE_MEMBER,
+    public_underscore=attributes.PUBLIC_UNDERSCORE,
+    pivots=attributes.PIVOTS,
+    pivot=attributes.PIVOT,
+    exceptions=attributes.PIVOT_EXCEPTIONS,
+    landmarks=attributes.LANDMARKS,
 )
 _STANDARD = Policy("standard", _IMPORTS, _CALLS, _ATTRIBUTES, (_TROJAN,))
 
@@ -66,13 +70,24 @@ _NO_FILES = Reason(
 )
 _STRICT = Policy(
     "strict",
-    replace(_IMPORTS, allowed=c.STRICT_MODULES, unlisted=c.UNLISTED, members={}, star=frozenset(),
-            denied=c.MODULES),
+    replace(
+        _IMPORTS,
+        denied=modules.MODULES,
+        allowed=modules.STRICT_MODULES,
+        unlisted=reasons.UNLISTED,
+        members={},
+        star=frozenset(),
+    ),
     replace(
         _CALLS,
-        denied={**c.BUILTINS, "open": _NO_FILES, **dict.fromkeys(c.LOOKUPS, _NO_LOOKUP)},
+        denied={
+            **callables.BUILTINS,
+            **dict.fromkeys(callables.LOOKUPS, _NO_LOOKUP),
+            "open": _NO_FILES,
+        },
+        members={**callables.MEMBERS, **dict.fromkeys(("io.open", "FileIO"), _NO_FILES)},
     ),
-    replace(_ATTRIBUTES, pivots=c.PIVOTS | {"threading", "asyncio", "concurrent", "pathlib"}),
+    replace(_ATTRIBUTES, pivots=attributes.PIVOTS | {"threading", "asyncio", "pathlib"}),
     (_TROJAN,),
 )
 
@@ -83,7 +98,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
 threads or lookups by text; `open` has no rule at all."""
 
 
-class UnknownPolicy(ValueError):  # noqa: N818 - the name is part of the interface
+class UnknownPolicy(ValueError):
     """No policy of that name; the message lists those there are."""
 
 

@@ -191,6 +191,7 @@ _CONDITIONAL = (
     ast.Match,
     ast.BoolOp,
     ast.IfExp,
+    ast.Compare,
     ast.Assert,
 )
 
@@ -228,7 +229,7 @@ def _bind_rest(node: ast.AST, scope: Scope, deleted: set[str]) -> None:
         scope.outer.update({name: module for name in node.names if scope is not module})
     elif isinstance(node, ast.Nonlocal):
         if scope.parent is not None:
-            scope.outer.update({name: scope.parent for name in node.names})
+            scope.outer.update(dict.fromkeys(node.names, scope.parent))
     elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
         deleted.add(node.id)
     elif isinstance(node, ast.ExceptHandler) and node.name:

@@ -118,7 +118,6 @@ class Hello(msgspec.Struct, tag=True, frozen=True):
 class Display(msgspec.Struct, tag=True, frozen=True):
     id: int
     data: dict[str, bytes]
-    is_result: bool
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -131,8 +130,11 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Executed(msgspec.Struct, tag=True, frozen=True):
+    """The execution has ended; with it comes what its last expression was worth."""
+
     id: int
     problem: Problem | None
+    result: dict[str, bytes] | None
     interrupted: bool
     dropped_bytes: int
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 _CPUCLOCK_PROCESS = 2
 MAX_STATUSES = 64
+_ENDED = (b"Z", b"X")
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Memory:
 
 
 def descendants(root: int) -> set[int]:
-    """Returns the pids of all processes below `root`, zombies included."""
+    """Returns the pids of all processes below `root` that have not ended."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                children.setdefault(_parent(int(entry)), []).append(int(entry))
+                state, parent = _state_and_parent(int(entry))
+                if state not in _ENDED:
+                    children.setdefault(parent, []).append(int(entry))
     found: set[int] = set()
     pending = [root]
     while pending:
@@ -36,10 +39,11 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def _parent(pid: int) -> int:
+def _state_and_parent(pid: int) -> tuple[bytes, int]:
     with open(f"/proc/{pid}/stat", "rb") as file:
         # The command name may hold anything, also ")"; the fields follow the last one.
-        return int(file.read(4096).rpartition(b")")[2].split()[1])
+        state, parent = file.read(4096).rpartition(b")")[2].split()[:2]
+    return state, int(parent)
 
 
 def cpu_s(pid: int) -> float:

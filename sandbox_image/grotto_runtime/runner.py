@@ -72,7 +72,7 @@ class Run:
     def _attach(self, request_id: int) -> None:
         def on_frame(message: object) -> None:
             if isinstance(message, frames.Display) and message.id == request_id:
-                self._record.display(message.data, message.is_result)
+                self._record.display(message.data, False)
 
         self._supervisor.on_frame = on_frame
         self._worker.stdout.drain()  # what came between executions is nobody's
@@ -151,6 +151,8 @@ class Run:
     def _lived(self, reply: frames.Executed) -> pb.Finished:
         outcome = verdict.of_reply(reply, self._ending)
         self._record.dropped_bytes += max(0, min(reply.dropped_bytes, 2**62))
+        if reply.result is not None:
+            self._record.display(reply.result, True)
         memory = processes.memory(self._worker.pid)
         # The kernel's high-water mark is exact when this execution raised it.
         exact = memory.peak_bytes if memory.peak_bytes > self._worker.peak_bytes else 0

@@ -120,6 +120,12 @@ class Shell:
         self._library.shown = self._library.last_execution_result = None
         return error
 
+    def warm_up(self) -> None:
+        """Goes the way of an execution that does nothing."""
+        cells = self._library.compile.cells
+        self.run("pass", _nowhere)
+        self._library.compile.cells = cells
+
     def rebuild_loop(self) -> None:
         """After a thaw: the loop's selector is shared with the process it was forked from."""
         self._loop = None
@@ -155,3 +161,7 @@ def _run_now(cell: Any) -> ExecutionResult:
         result: ExecutionResult = stop.value
         return result
     raise RuntimeError("a cell without await was suspended")
+
+
+def _nowhere(bundle: Mapping[str, Any], is_result: bool) -> None:
+    """Displays of no execution."""

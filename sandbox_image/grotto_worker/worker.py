@@ -119,7 +119,9 @@ class Worker:
             problem = problems.describe(late, 0)
         finally:
             self._executing = False
-        return Executed(request.id, problem, self._interrupted, output.dropped_bytes)
+        return Executed(
+            request.id, problem, output.result, self._interrupted, output.dropped_bytes
+        )
 
     def _listen_for_interrupts(self) -> None:
         """Puts the handler back that tenant code may have replaced or blocked."""
@@ -205,7 +207,7 @@ class Worker:
         self._channel.send(Done(request.id))
         # The next execution would pay for copying every page it touches first:
         # touch them now, while nobody waits.
-        self._shell.run("pass", _nowhere)
+        self._shell.warm_up()
 
     def _wait_frozen(self, request: Freeze, descriptors: list[int]) -> None:
         """In the copy: returns when thawed, as the live worker; exits when dropped."""
@@ -240,7 +242,8 @@ class _Displays:
     def __init__(self, channel: Channel, request: Execute) -> None:
         self._channel = channel
         self._id = request.id
-        self._left_bytes = min(request.max_output_bytes, 1 << 62)
+        self._left_bytes = request.max_output_bytes
+        self.result: dict[str, bytes] | None = None
         self.dropped_bytes = 0
 
     def publish(self, bundle: Mapping[str, Any], is_result: bool) -> None:
@@ -250,11 +253,10 @@ class _Displays:
             self.dropped_bytes += size
             return
         self._left_bytes -= size
-        self._channel.send(Display(self._id, data, is_result))
-
-
-def _nowhere(bundle: Mapping[str, Any], is_result: bool) -> None:
-    """Displays of no execution."""
+        if is_result:
+            self.result = data
+        else:
+            self._channel.send(Display(self._id, data))
 
 
 def _raw(content: object) -> bytes:

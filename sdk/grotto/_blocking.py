@@ -145,6 +145,10 @@ class Client:
         """Returns what the server knows of a session, also of a lost one."""
         return self._portal.call(self._core.session_info(session_id))
 
+    def close_session(self, session_id: str) -> None:
+        """Ends a session and its sandbox; raises NotFoundError when there is none."""
+        self._portal.call(self._core.close_session(session_id))
+
     def sessions(self) -> list[SessionInfo]:
         """Returns the sessions of this key's tenant, newest first."""
         return self._portal.call(self._core.sessions())

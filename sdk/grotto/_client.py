@@ -15,7 +15,7 @@ from grotto._chunks import OnTransfer
 from grotto._embedded import Embedded
 from grotto._records import SessionInfo, SessionStatus
 from grotto._requests import check_session_id, check_text, text_map
-from grotto._session import AsyncSession
+from grotto._session import CLOSE_DEADLINE_S, AsyncSession
 from grotto._transport import Transport
 from grotto.errors import InvalidArgumentError, SessionLostError
 from grotto.limits import Limits, check_seconds
@@ -111,6 +111,13 @@ class AsyncClient:
     async def session_info(self, session_id: str) -> SessionInfo:
         """Returns what the server knows of a session, also of a lost one."""
         return await self._get(session_id)
+
+    async def close_session(self, session_id: str) -> None:
+        """Ends a session and its sandbox; raises NotFoundError when there is none."""
+        request = sessions_pb2.CloseSessionRequest(session_id=check_session_id(session_id))
+        await self._transport.unary(
+            self._transport.stub.CloseSession, request, deadline_s=CLOSE_DEADLINE_S
+        )
 
     async def sessions(self) -> list[SessionInfo]:
         """Returns the sessions of this key's tenant, newest first."""

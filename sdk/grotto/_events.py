@@ -25,6 +25,7 @@ from grotto._execution import (
     TenantError,
     Violation,
 )
+from grotto._records import finite
 from grotto.errors import GrottoError
 from grotto_proto.v1 import execution_pb2
 
@@ -117,7 +118,9 @@ class Recorder:
             error=_error(finished),
             violations=tuple(map(_violation, finished.violations)),
             usage=ExecutionUsage(
-                finished.usage.wall_s, finished.usage.cpu_s, finished.usage.peak_memory_bytes
+                finite(finished.usage.wall_s),
+                finite(finished.usage.cpu_s),
+                finished.usage.peak_memory_bytes,
             ),
             truncated=bool(finished.dropped_bytes) or self._overflow,
         )

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from grotto import _values
 from grotto._bound import Bound
 from grotto._chunks import Gathering, chunks
 from grotto._describe import describe
 from grotto._records import Variable
 from grotto._requests import UNSET, inject_request, retrieve_names
+from grotto._values import decode, encode_items, size
 from grotto.errors import GrottoError, UnavailableError, UntransferableError, ValueTooLargeError
 from grotto_proto.v1 import sessions_pb2, values_pb2
 from grotto_wire.values import BadEnvelope, Untransferable
@@ -124,15 +124,15 @@ class Namespace(Bound):
 
 def _encode(items: dict[str, object]) -> tuple[list[Any], int]:
     try:
-        segments = _values.encode_items(items)
+        segments = encode_items(items)
     except Untransferable as error:
         raise UntransferableError(str(error), path=error.path, type_name=error.type_name) from error
-    return segments, _values.size(segments)
+    return segments, size(segments)
 
 
 def _decode(payload: memoryview, expected: int) -> tuple[Any, ...]:
     try:
-        values = _values.decode(payload)
+        values = decode(payload)
     except BadEnvelope as error:
         raise GrottoError(f"What the sandbox sent is no value: {error}.") from error
     if not isinstance(values, tuple) or len(values) != expected:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from grotto.limits import Limits
 from grotto_proto.v1 import sessions_pb2, values_pb2
+
+
+def finite(number: float) -> float:
+    """Returns a number a sandbox reported; 0 for what cannot be an amount."""
+    return number if math.isfinite(number) and number >= 0 else 0.0
 
 
 class SessionStatus(StrEnum):
@@ -93,8 +99,8 @@ class Usage:
     @classmethod
     def from_wire(cls, message: sessions_pb2.Usage) -> Usage:
         return cls(
-            message.wall_s,
-            message.cpu_s,
+            finite(message.wall_s),
+            finite(message.cpu_s),
             message.memory_bytes,
             message.peak_memory_bytes,
             message.executions,

@@ -1,6 +1,7 @@
 """The leak check finds what it is there to find, and only that."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -82,6 +83,35 @@ def test_a_planted_leak_is_named_and_gone_once_it_is_cleaned_up(
     assert leaks(before) == []
 
 
+STUB_SERVER = """
+import subprocess, sys
+command = [sys.executable, "-c", "input()", "grotto_runtime"]
+children = []
+for _ in sys.stdin:
+    children.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+    print("started", flush=True)
+for child in children:
+    child.communicate()
+"""
+
+
+def test_a_server_of_wider_scope_may_fill_its_pool_and_no_more() -> None:
+    command = [sys.executable, "-c", STUB_SERVER, "grotto_control", "--pool", "1"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin and server.stdout
+        before = Snapshot.take()
+        found = []
+        for _ in range(2):
+            server.stdin.write("\n")
+            server.stdin.flush()
+            server.stdout.readline()
+            found.append(leaks(before, deadline_s=SOON_S))
+        server.stdin.close()
+    assert found == [[], [f"server {server.pid} has 2 sandboxes, and 1 are its own"]]
+
+
 def test_what_was_there_before_is_not_held_against_a_test() -> None:
     with socket_pair(), child_process():
         assert leaks(Snapshot.take(), deadline_s=SOON_S) == []
@@ -103,19 +133,16 @@ async def test_a_closed_grpc_channel_leaves_nothing_and_an_open_one_is_found() -
 def test_the_fixture_fails_the_leaking_test_and_no_other(
     pytester: pytest.Pytester, checkout_root: Path
 ) -> None:
-    tests = checkout_root / "tests"
-    conftest = (tests / "conftest.py").read_text().replace("10.0", str(SOON_S))
-    (pytester.path / "tests").mkdir()
-    (pytester.path / "tests" / "conftest.py").write_text(conftest)
-    checker = (
-        (tests / "leaks.py").read_text().replace("DEADLINE_S = 10.0", f"DEADLINE_S = {SOON_S}")
-    )
-    (pytester.path / "tests" / "leaks.py").write_text(checker)
-    (pytester.path / "tests" / "test_planted.py").write_text(
+    pytester.makeini("[pytest]\npythonpath = tests")
+    tests = pytester.mkdir("tests")
+    checker = (checkout_root / "tests" / "leaks.py").read_text()
+    (tests / "leaks.py").write_text(checker.replace("_S = 10.0", f"_S = {SOON_S}"))
+    shutil.copy(checkout_root / "tests" / "conftest.py", tests)
+    (tests / "test_planted.py").write_text(
         "import os\ndef test_leaks(): os.pipe()\ndef test_is_clean(): os.close(os.dup(0))\n"
     )
     outcome = pytester.runpytest_subprocess("-p", "no:cacheprovider", "tests")
     outcome.assert_outcomes(passed=2, errors=1)
     outcome.stdout.fnmatch_lines(
-        ["*left behind:*", "*pipe:*", "ERROR tests/test_planted.py::test_leaks*"]
+        ["*left behind by this test:*", "*pipe:*", "ERROR tests/test_planted.py::test_leaks*"]
     )

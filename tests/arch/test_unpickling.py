@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-DUMPING = {"dumps", "dump", "HIGHEST_PROTOCOL", "DEFAULT_PROTOCOL", "PicklingError"}
+DUMPING = {"dumps", "dump", "Pickler", "HIGHEST_PROTOCOL", "DEFAULT_PROTOCOL", "PicklingError"}
 """What the client may use of dill: the direction that runs nothing."""
+IMPORTERS = {"import_module", "__import__"}
 READERS = {"read_pickle", "load_pickle", "loads_pickle"}
 UNPICKLING_FOLDER = "sandbox_image/grotto_worker"
 ROOTS = ("proto", "sdk", "control_plane", "sandbox_image")
@@ -38,8 +39,14 @@ def _uses(tree: ast.AST, aliases: set[str]) -> Iterator[str]:
                 yield node.attr
         elif isinstance(node, ast.Name) and node.id in aliases and node not in allowed:
             yield f"{node.id} (line {node.lineno})"
-        elif isinstance(node, ast.Constant) and node.value in PICKLERS:
-            yield f"the name {node.value!r} in a string (line {node.lineno})"
+        elif isinstance(node, ast.Call) and _imports_by_name(node):
+            yield f"an import by name (line {node.lineno})"
+
+
+def _imports_by_name(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    words = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    return name in IMPORTERS and any(word.split(".")[0] in PICKLERS for word in words)
 
 
 def modules(checkout_root: Path) -> list[Path]:

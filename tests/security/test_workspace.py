@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+
 from grotto_runtime.errors import RuntimeFailure
 from grotto_runtime.files import MAX_DEPTH, Workspace
 

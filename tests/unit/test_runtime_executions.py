@@ -91,7 +91,7 @@ def test_the_last_outcomes_are_kept_and_older_ones_forgotten():
 
 
 def reply(problem=None, interrupted=False):
-    return Executed(1, problem, interrupted, 0)
+    return Executed(1, problem, None, interrupted, 0)
 
 
 PROBLEM = Problem("ValueError", "no", "", 1)

@@ -9,32 +9,33 @@ import asyncio
 import fcntl
 import json
 import os
+import subprocess
 import sys
-from contextlib import suppress
 from typing import Any
 
+from grotto_control.backends import processes
 from grotto_control.model.errors import BackendFailure
 from grotto_control.model.text import visible
 
 COMMAND = (sys.executable, "-I", "-m", "grotto_runtime")
 MAX_LINE_BYTES = 16 * 1024
 MAX_LOG_BYTES = 64 * 1024
-_F_SEALS = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW of fcntl(2)
 _F_ADD_SEALS = 1033
+_F_SEALS = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW of fcntl(2)
 
 
 class Launch:
     """One launcher process, until its daemon serves."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: int, lease: int | None) -> None:
-        self._process = process
-        self._log = log
+    def __init__(self, pid: int, output: int, log: int, lease: int | None) -> None:
+        self.pid = pid
+        self.start_ticks = processes.start_ticks(pid) or 0
         self.lease = lease
-        """Write end of the daemon's lease; None if it has none. Whoever starts it owns it."""
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        """Write end of the daemon's lease, which the caller owns; None if it has none."""
+        self._output = output
+        self._log = log
+        self._lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+        self._transport: asyncio.ReadTransport | None = None
 
     async def daemon_pid(self) -> int:
         """Returns the daemon's pid on this host; raises BackendFailure."""
@@ -50,18 +51,21 @@ class Launch:
         if line.get("ready") is not True:
             raise self._failure(line)
 
-    async def finish(self, kill: bool) -> None:
-        """Lets go of the launcher; with `kill` it is ended first."""
-        if kill:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+    def close(self) -> None:
+        """Stops listening to the launcher; the process is the caller's."""
         os.close(self._log)
+        if self._transport is None:
+            os.close(self._output)
+        else:
+            self._transport.close()
 
     async def _line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
+        if self._transport is None:
+            self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(self._lines), os.fdopen(self._output, "rb", 0)
+            )
         try:
-            raw = await self._process.stdout.readline()
+            raw = await self._lines.readline()
             found = json.loads(raw) if raw else {}
         except (ValueError, RecursionError):
             found = {}
@@ -82,31 +86,31 @@ class Launch:
 
 async def launch(config: dict[str, Any], with_lease: bool) -> Launch:
     """Starts a launcher; `with_lease` keeps its standard input open."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    log = -1
+    stdin, lease = os.pipe2(os.O_CLOEXEC)
+    output, stdout = os.pipe2(os.O_CLOEXEC)
+    log = _bounded_log()
     try:
-        log = _bounded_log()
-        os.write(writer, json.dumps(config).encode() + b"\n")
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            stdin=reader,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env={},
-            cwd="/",
-            start_new_session=True,
-            limit=MAX_LINE_BYTES,
-        )
+        os.write(lease, json.dumps(config).encode() + b"\n")
+        pid = await asyncio.shield(asyncio.to_thread(_spawn, stdin, stdout, log))
     except BaseException:
-        os.close(writer)
-        if log >= 0:
-            os.close(log)
+        for descriptor in (lease, output, log):
+            os.close(descriptor)
         raise
     finally:
-        os.close(reader)
+        os.close(stdin)
+        os.close(stdout)
     if not with_lease:
-        os.close(writer)
-    return Launch(process, log, writer if with_lease else None)
+        os.close(lease)
+    return Launch(pid, output, log, lease if with_lease else None)
+
+
+def _spawn(stdin: int, stdout: int, stderr: int) -> int:
+    process = subprocess.Popen(
+        COMMAND, stdin=stdin, stdout=stdout, stderr=stderr, env={}, cwd="/", start_new_session=True
+    )
+    # Its death is learnt from a pidfd, and it may outlive us: Popen must not wait for it.
+    process.returncode = 0
+    return process.pid
 
 
 def _bounded_log() -> int:

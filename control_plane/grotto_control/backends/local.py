@@ -10,6 +10,7 @@ Layout of its folder, which is the server's alone:
 import asyncio
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from grotto_control.model.records import SandboxHandle
 
 FIRST_UID = 1_610_612_736
 """Far from what distributions, containers and directory services hand out."""
-UIDS = 65_536
+UIDS = 400_000_000
 START_TIMEOUT_S = 60.0
 BYTES_PER_INODE = 4096
 PRELOAD = ("numpy", "pandas")
@@ -49,7 +50,7 @@ class LocalBackend:
     def __init__(self, config: LocalConfig) -> None:
         self._config = config
         self._leases: dict[str, int] = {}
-        self._launchers: set[int] = set()
+        self._pids: set[int] = set()
         self._uids: set[int] = set()
         self._level = config.isolation
 
@@ -67,20 +68,20 @@ class LocalBackend:
         return handle
 
     async def wait(self, handle: SandboxHandle) -> str:
+        self._pids.add(handle.pid)
         return await processes.wait_for_end(handle.pid, handle.start_ticks)
 
     async def destroy(self, handle: SandboxHandle) -> None:
         lease = self._leases.pop(handle.sandbox_id, None)
         if lease is not None:
             os.close(lease)
-        await asyncio.to_thread(
-            processes.kill_tree, handle.pid, handle.start_ticks, handle.uid
-        )
+        await asyncio.to_thread(processes.kill_tree, handle.pid, handle.start_ticks, handle.uid)
         await asyncio.to_thread(_remove, self._folder(handle.sandbox_id))
+        self._pids.discard(handle.pid)
         self._uids.discard(handle.uid or 0)
 
     async def list(self) -> Sequence[Found]:
-        processes.reap_orphans(frozenset(self._launchers))
+        processes.reap_orphans(frozenset(self._pids))
         return await asyncio.to_thread(self._found)
 
     async def _start(self, spec: SandboxSpec, level: str) -> SandboxHandle:
@@ -92,7 +93,7 @@ class LocalBackend:
             _make(folder, uid)
             async with asyncio.timeout(self._config.start_timeout_s):
                 started = await launch(self._launch_config(spec, uid, level), self._config.lease)
-                self._launchers.add(started.pid)
+                self._pids.add(started.pid)
                 if started.lease is not None:
                     self._leases[spec.sandbox_id] = started.lease
                 handle = _identified(handle, await started.daemon_pid())
@@ -105,13 +106,24 @@ class LocalBackend:
             if isinstance(error, OSError):
                 raise BackendFailure(f"the sandbox could not be made: {error.strerror}") from error
             raise
-        await started.finish(kill=False)
+        await self._let_go(started, handle)
         return handle
 
+    async def _let_go(self, started: Launch, handle: SandboxHandle) -> None:
+        started.close()
+        if started.pid != handle.pid:  # a launcher that has done its work and ends
+            await processes.wait_for_end(started.pid, started.start_ticks)
+            self._pids.discard(started.pid)
+
     async def _undo(self, handle: SandboxHandle, started: Launch | None) -> None:
-        await self.destroy(handle)
         if started is not None:
-            await started.finish(kill=True)
+            # The daemon may run although its pid is not known yet: it is below the launcher.
+            await asyncio.to_thread(
+                processes.kill_tree, started.pid, started.start_ticks, handle.uid
+            )
+            started.close()
+            self._pids.discard(started.pid)
+        await self.destroy(handle)
 
     def _launch_config(self, spec: SandboxSpec, uid: int | None, level: str) -> dict[str, Any]:
         folder = self._folder(spec.sandbox_id)
@@ -135,11 +147,13 @@ class LocalBackend:
         if os.geteuid() != 0:
             return None
         taken = self._uids | {found.handle.uid for found in self._found()}
-        uid = next(uid for uid in range(FIRST_UID, FIRST_UID + UIDS) if uid not in taken)
+        # At random, and nobody's now: other control planes on this machine choose, too.
+        while (uid := FIRST_UID + secrets.randbelow(UIDS)) in taken or processes.of_user(uid):
+            continue
         self._uids.add(uid)
         return uid
 
-    def _found(self) -> list[Found]:
+    def _found(self) -> Sequence[Found]:
         root = self._config.root
         return [_read(root / name) for name in os.listdir(root)] if root.is_dir() else []
 
@@ -148,7 +162,9 @@ class LocalBackend:
 
 
 def _make(folder: Path, uid: int | None) -> None:
-    folder.mkdir(mode=0o700, parents=True)
+    mode = 0o700 if uid is None else 0o711
+    folder.parent.mkdir(mode=mode, exist_ok=True)
+    folder.mkdir(mode=mode)
     for name in ("run", "work"):
         (folder / name).mkdir(mode=0o700)
         if uid is not None:

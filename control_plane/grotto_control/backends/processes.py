@@ -52,10 +52,10 @@ async def wait_for_end(pid: int, ticks: int) -> str:
     if descriptor is None:
         return "has ended"
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
     try:
-        await ended
+        await ended.wait()
         return _how_it_ended(descriptor)
     finally:
         loop.remove_reader(descriptor)
@@ -75,7 +75,7 @@ def kill_tree(pid: int, ticks: int, uid: int | None) -> None:
         _send(root, signal.SIGSTOP)
     try:
         for _ in range(_ROUNDS):
-            found = {p for p in _below(victims) | _of_user(uid) if p not in victims}
+            found = {p for p in _below(victims) | of_user(uid) if p not in victims}
             if not found:
                 break
             for process in found:
@@ -92,7 +92,7 @@ def kill_tree(pid: int, ticks: int, uid: int | None) -> None:
 
 
 def reap_orphans(own: frozenset[int]) -> None:
-    """Reaps dead children that this process did not start: those not in `own`, in another
+    """Reaps dead children that this process did not start: those not in `own` that are in another
     session. Only for a process that does not run subprocesses in sessions of their own."""
     me, session = os.getpid(), os.getsid(0)
     for pid in _pids():
@@ -119,13 +119,16 @@ def _below(roots: dict[int, int]) -> set[int]:
     return found
 
 
-def _of_user(uid: int | None) -> set[int]:
+def of_user(uid: int | None) -> set[int]:
+    """Returns the pids of all processes of that uid; none for None."""
     if uid is None:
         return set()
     found = set()
     for pid in _pids():
-        with suppress(OSError):
-            if os.stat(f"/proc/{pid}").st_uid == uid:
+        # Not the owner of /proc/PID: that is root for a process that is not dumpable.
+        with suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as file:
+            uids = next((line for line in file if line.startswith(b"Uid:")), b"Uid: -1")
+            if int(uids.split()[1]) == uid:
                 found.add(pid)
     return found
 

@@ -63,9 +63,7 @@ class Admission:
         self._revoked.discard(task)
         return was_revoked
 
-    def _leave(
-        self, counter: Counter[str], identity: Identity, task: asyncio.Task[object]
-    ) -> None:
+    def _leave(self, counter: Counter[str], identity: Identity, task: asyncio.Task[object]) -> None:
         counter[identity.tenant] -= 1
         if not counter[identity.tenant]:
             del counter[identity.tenant]

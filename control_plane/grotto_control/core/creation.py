@@ -58,7 +58,9 @@ class Creator:
             sandbox = await self._sandboxes.start(record.limits.disk_bytes)
             return await self._bound(record, bind, sandbox)
         except BackendFailure as error:
-            raise Unavailable(f"no sandbox could be started: {error.message}", error.hint) from error
+            raise Unavailable(
+                f"no sandbox could be started: {error.message}", error.hint
+            ) from error
         except SandboxUnreachable as error:
             raise Unavailable("a new sandbox stopped answering.", "try again.") from error
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
@@ -72,7 +73,10 @@ class Reconciler:
             if action not in self._running:
                 task = asyncio.create_task(self._carry_out(action))
                 self._running[action] = task
-                task.add_done_callback(lambda _, done=action: self._running.pop(done, None))
+                task.add_done_callback(partial(self._done, action))
+
+    def _done(self, action: Action, _task: asyncio.Task[None]) -> None:
+        self._running.pop(action, None)
 
     async def settle(self) -> None:
         """Returns when every action set going has ended."""

@@ -192,9 +192,7 @@ class Sessions:
             *(self.close(*key) for key in list(self._live)), return_exceptions=True
         )
 
-    def _planned(
-        self, tenant: str, request: sessions_pb2.CreateSessionRequest
-    ) -> SessionRecord:
+    def _planned(self, tenant: str, request: sessions_pb2.CreateSessionRequest) -> SessionRecord:
         if request.HasField("client"):
             requests.check_client(request.client)
         requests.check_env(request.env)

@@ -9,11 +9,11 @@
 What tenant code did is never one of these.
 """
 
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from grotto_proto.v1 import errors_pb2
 
-Reason = errors_pb2.ErrorReason.ValueType
+Reason: TypeAlias = errors_pb2.ErrorReason.ValueType
 
 
 class GrottoError(Exception):

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -25,7 +25,7 @@ from grotto_control.rpc.status import STATUS
 from grotto_proto.metadata import AUTHORIZATION, REQUEST_ID, pack_error
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_Context = grpc.aio.ServicerContext[Any, Any]
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,12 @@ class Guard:
         # Not a generator: cancelled while it writes, a generator would be closed only when
         # it is collected, and the call to the daemon with it.
         async def handle(request: Any, context: _Context) -> None:
-            async with _Guarded(self, method, is_transfer, context) as call:
-                async with aclosing(behaviour(request, call)) as items:
-                    async for item in items:
-                        await context.write(item)
+            async with (
+                _Guarded(self, method, is_transfer, context) as call,
+                aclosing(behaviour(request, call)) as items,
+            ):
+                async for item in items:
+                    await context.write(item)
 
         return handle
 
@@ -77,9 +79,7 @@ class Guard:
 class _Guarded:
     """One call, from its metadata to its status."""
 
-    def __init__(
-        self, guard: Guard, method: str, is_transfer: bool, context: _Context
-    ) -> None:
+    def __init__(self, guard: Guard, method: str, is_transfer: bool, context: _Context) -> None:
         self._guard = guard
         self._method = method
         self._is_transfer = is_transfer

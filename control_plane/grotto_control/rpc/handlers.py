@@ -18,7 +18,7 @@ RAW_REPLIES = frozenset({"GetValue", "DownloadFile"})
 """Their messages are not decoded here: chunks pass without being copied."""
 
 
-def sessions_handler(service: SessionsService, guard: Guard) -> grpc.GenericRpcHandler[Any, Any]:
+def sessions_handler(service: SessionsService, guard: Guard) -> grpc.GenericRpcHandler:
     """Returns what `grpc.aio.Server.add_generic_rpc_handlers` takes."""
     handlers = {
         method.name: _handler(method, getattr(service, method.name), guard)
@@ -29,7 +29,7 @@ def sessions_handler(service: SessionsService, guard: Guard) -> grpc.GenericRpcH
 
 def _handler(
     method: MethodDescriptor, behaviour: Callable[..., Any], guard: Guard
-) -> grpc.RpcMethodHandler[Any, Any]:
+) -> "grpc.RpcMethodHandler[Any, Any]":
     read = None if method.name in RAW_REQUESTS else GetMessageClass(method.input_type).FromString
     is_raw_reply = method.name in RAW_REPLIES
     write = None if is_raw_reply else GetMessageClass(method.output_type).SerializeToString

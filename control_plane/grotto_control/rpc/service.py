@@ -77,7 +77,9 @@ class SessionsService:
             chunks = whole(messages, header.spec.size_bytes)
             return await session.runtime.put_value(header.spec, chunks)
 
-    def GetValue(self, request: sessions_pb2.GetValueRequest, call: Call) -> AsyncGenerator[bytes, None]:
+    def GetValue(
+        self, request: sessions_pb2.GetValueRequest, call: Call
+    ) -> AsyncGenerator[bytes, None]:
         def opened(session: LiveSession) -> AsyncGenerator[bytes, None]:
             requests.check_names(len(request.spec.names))
             limit = session.record.limits.value_bytes
@@ -108,9 +110,7 @@ class SessionsService:
             await session.runtime.reset()
             return sessions_pb2.ResetReply()
 
-    async def UploadFile(
-        self, messages: AsyncIterator[bytes], call: Call
-    ) -> values_pb2.FileInfo:
+    async def UploadFile(self, messages: AsyncIterator[bytes], call: Call) -> values_pb2.FileInfo:
         header = (await opening(messages, sessions_pb2.UploadFileRequest)).header
         async with self._sessions.use(call.tenant, header.session_id) as session:
             requests.check_path(header.spec.path)
@@ -149,10 +149,12 @@ class SessionsService:
         session_id: str,
         opened: Callable[[LiveSession], AsyncGenerator[_Item, None]],
     ) -> AsyncGenerator[_Item, None]:
-        async with self._sessions.use(call.tenant, session_id) as session:
-            async with aclosing(opened(session)) as items:
-                async for item in items:
-                    yield item
+        async with (
+            self._sessions.use(call.tenant, session_id) as session,
+            aclosing(opened(session)) as items,
+        ):
+            async for item in items:
+                yield item
 
 
 def _check_fits_disk(size_bytes: int, session: LiveSession) -> None:

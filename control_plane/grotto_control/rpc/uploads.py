@@ -32,7 +32,8 @@ async def whole(messages: AsyncIterator[bytes], size_bytes: int) -> AsyncIterato
         size = chunk_bytes(raw)
         if size is None or size > MAX_CHUNK_BYTES:
             raise InvalidArgument(
-                f"every message after the header must be a chunk of at most {MAX_CHUNK_BYTES} bytes."
+                "every message after the header must be a chunk "
+                f"of at most {MAX_CHUNK_BYTES} bytes."
             )
         sent += size
         if sent > size_bytes:

@@ -30,9 +30,7 @@ _Head = TypeVar("_Head", bound=Message)
 class RuntimeClient:
     """One channel to one daemon. Errors: GrottoError, SandboxUnreachable."""
 
-    def __init__(
-        self, handle: SandboxHandle, token: str, backend: str, metrics: Metrics
-    ) -> None:
+    def __init__(self, handle: SandboxHandle, token: str, backend: str, metrics: Metrics) -> None:
         """Raises SandboxUnreachable unless the daemon of `handle` listens."""
         self._connection = Connection(handle)
         self._metadata = ((TOKEN, token),)
@@ -43,16 +41,16 @@ class RuntimeClient:
         # for type checkers only.
         self._stub: runtime_pb2_grpc.RuntimeAsyncStub = runtime_pb2_grpc.RuntimeStub(channel)  # type: ignore[assignment]
         # Without serialisers: chunks are forwarded as they came.
-        self._put = channel.stream_unary(
+        self._put: Any = channel.stream_unary(
             f"{_SERVICE}/PutValue", None, values_pb2.PutValueReply.FromString
         )
-        self._upload = channel.stream_unary(
+        self._upload: Any = channel.stream_unary(
             f"{_SERVICE}/UploadFile", None, values_pb2.FileInfo.FromString
         )
-        self._get = channel.unary_stream(
+        self._get: Any = channel.unary_stream(
             f"{_SERVICE}/GetValue", values_pb2.GetSpec.SerializeToString, None
         )
-        self._download = channel.unary_stream(
+        self._download: Any = channel.unary_stream(
             f"{_SERVICE}/DownloadFile", values_pb2.FileSpec.SerializeToString, None
         )
 
@@ -74,7 +72,9 @@ class RuntimeClient:
         call = self._stub.Execute(spec, metadata=self._metadata)
         return self._events(call, max_bytes, is_new=True)
 
-    def watch(self, execution_id: str, max_bytes: int) -> AsyncGenerator[execution_pb2.EventBatch, None]:
+    def watch(
+        self, execution_id: str, max_bytes: int
+    ) -> AsyncGenerator[execution_pb2.EventBatch, None]:
         request = runtime_pb2.WatchRequest(execution_id=execution_id)
         call = self._stub.WatchExecution(request, metadata=self._metadata)
         return self._events(call, max_bytes, is_new=False)
@@ -87,13 +87,19 @@ class RuntimeClient:
         self, spec: values_pb2.PutSpec, chunks: AsyncIterator[bytes]
     ) -> values_pb2.PutValueReply:
         head = runtime_pb2.RuntimePutRequest(spec=spec)
-        return await self._sent(self._put(metadata=self._metadata), head, chunks)
+        reply: values_pb2.PutValueReply = await self._sent(
+            self._put(metadata=self._metadata), head, chunks
+        )
+        return reply
 
     async def upload(
         self, spec: values_pb2.FileSpec, chunks: AsyncIterator[bytes]
     ) -> values_pb2.FileInfo:
         head = runtime_pb2.RuntimeUploadRequest(spec=spec)
-        return await self._sent(self._upload(metadata=self._metadata), head, chunks)
+        info: values_pb2.FileInfo = await self._sent(
+            self._upload(metadata=self._metadata), head, chunks
+        )
+        return info
 
     def get_value(self, spec: values_pb2.GetSpec, max_bytes: int) -> AsyncGenerator[bytes, None]:
         call = self._get(spec, metadata=self._metadata)

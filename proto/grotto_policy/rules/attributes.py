@@ -72,8 +72,10 @@ def _leads_out(
     return (
         through_call
         and name in attributes.pivots
-        and any(members.is_pivot(f"{base}.{name}", attributes)
-                for base in context.origins.base(target, scope))
+        and any(
+            members.is_pivot(f"{base}.{name}", attributes)
+            for base in context.origins.base(target, scope)
+        )
         and not context.origins.of(target, scope)
     )
 

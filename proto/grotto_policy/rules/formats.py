@@ -9,15 +9,24 @@ from grotto_policy.model import Attributes, Reason, Violation
 from grotto_policy.rules import attributes as attribute_rules
 from grotto_policy.scopes import Scope
 
-NODES = (ast.Constant, ast.BinOp, ast.JoinedStr, ast.Call, ast.arg, ast.AnnAssign,
-         ast.FunctionDef, ast.AsyncFunctionDef)
+NODES = (
+    ast.Constant,
+    ast.BinOp,
+    ast.JoinedStr,
+    ast.Call,
+    ast.arg,
+    ast.AnnAssign,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+)
 
 _FIELD = re.compile(r"\{\s*\w*\s*([.\[][^{}]*)")
+_TEMPLATE = re.compile(r"\{[{%]([^{}]*)[}%]\}")
 _STEP = re.compile(r"\.\s*([^.\[\]!:{}\s]+)")
-_HARMLESS_END = frozenset({"__name__", "__qualname__"})
+_DUNDER = re.compile(r"__\w+__")
 REASON = Reason(
     "A format field that reads internal attributes shows what lies behind an object.",
-    "Format the value itself: `f\"{value}\"`, or `type(value).__name__` for a type's name.",
+    'Format the value itself: `f"{value}"`, or `type(value).__name__` for a type\'s name.',
 )
 
 
@@ -29,7 +38,7 @@ def judge(node: ast.AST, scope: Scope, context: Context) -> Iterator[Violation]:
         _quoted(node.annotation, scope, context)
     elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         _quoted(node.returns, scope, context)
-    elif isinstance(node, ast.expr) and not _is_part(node, context):
+    elif isinstance(node, ast.expr) and not _is_part(node, scope, context):
         texts = context.constants.texts(node, scope) or ()
         for text in texts:
             if "{" in text:
@@ -43,20 +52,27 @@ def _quoted(node: ast.expr | None, scope: Scope, context: Context) -> None:
             context.quote(part.value, part, scope)
 
 
-def _is_part(node: ast.expr, context: Context) -> bool:
-    """Whether the text is judged as a part of a larger one."""
+def _is_part(node: ast.expr, scope: Scope, context: Context) -> bool:
+    """Whether the text is judged as a part of a larger one that is known as well."""
     parent = context.parent(node)
-    return isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add) and isinstance(
-        node, ast.BinOp
+    return (
+        isinstance(node, ast.BinOp)
+        and isinstance(parent, ast.BinOp)
+        and isinstance(parent.op, ast.Add)
+        and context.constants.texts(parent, scope) is not None
     )
 
 
 def _fields(
     text: str, node: ast.expr, attributes: Attributes, context: Context
 ) -> Iterator[Violation]:
+    for block in _TEMPLATE.findall(text):  # of template engines, which evaluate expressions
+        for step in _DUNDER.findall(block):
+            if step not in attributes.text_dunders:
+                yield context.violation("format", step, node, REASON)
     for field in _FIELD.findall(text.replace("{{", "")):
         steps = _STEP.findall(field)
-        if steps[-1:] and steps[-1] in _HARMLESS_END:
+        if steps[-1:] and steps[-1] in attributes.text_dunders:
             steps = [step for step in steps[:-1] if step != "__class__"]
         for before, step in zip(["", *steps], steps, strict=False):
             if _is_internal(step, attributes) or step in attributes.landmarks.get(before, ()):

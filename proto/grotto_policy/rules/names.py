@@ -11,8 +11,8 @@ from grotto_policy.scopes import Scope
 NODES = (ast.Name,)
 
 HARMLESS_DUNDERS = frozenset(
-    "__name__ __doc__ __debug__ __file__ __annotations__ __all__ __version__ __class__"
-    " __module__ __qualname__ __author__".split()
+    {"__name__", "__doc__", "__debug__", "__file__", "__annotations__", "__class__"}
+    | {"__module__", "__qualname__", "__all__", "__author__", "__version__"}
 )
 OPEN_ALIAS = Reason(
     "`open` passed on can no longer be checked for the path it is called with.",
@@ -36,11 +36,11 @@ def _builtin(node: ast.Name, scope: Scope, context: Context) -> Iterator[Violati
     if calls is None:
         return
     reason = _refusal(node, calls, context)
-    if reason is None or context.is_bound(name, node, scope):
+    if reason is None:
         return
-    if name in calls.lookups and context.origins.of(node, scope) == {name}:
-        return
-    yield context.violation("call", name, node, reason)
+    imported = name in calls.lookups and context.origins.of(node, scope)
+    if imported or not context.is_bound(name, node, scope):
+        yield context.violation("call", name, node, reason)
 
 
 def _refusal(node: ast.Name, calls: Calls, context: Context) -> Reason | None:

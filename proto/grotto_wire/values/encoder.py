@@ -7,6 +7,7 @@ appends a node after the nodes it consists of.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from operator import length_hint
 from typing import Any, NamedTuple
 
 from grotto_wire.values import containers, nodes, scalars, temporal
@@ -58,9 +59,13 @@ class Encoder:
                 self._advance(self._stack[-1])
             header = nodes.Header(root, self._nodes, self._dtype_table, self._buffers_lengths())
             return pack(header, self._buffers)
-        except (TooLarge, MemoryError) as error:
-            reason = str(error) or "there is not enough memory to encode it"
-            raise Untransferable(self._path(), type_name(type(value)), reason) from error
+        except Untransferable:
+            raise
+        except Exception as error:
+            reason = (
+                str(error) if isinstance(error, TooLarge) else f"{type(error).__name__}: {error}"
+            )
+            raise Untransferable(self._path(), type_name(type(value)), reason[:500]) from error
 
     # ---- what codecs call ----
 
@@ -81,24 +86,23 @@ class Encoder:
     # ---- the walk ----
 
     def _advance(self, frame: _Frame) -> None:
-        cells, depth, stack_height = frame.cells, frame.depth, len(self._stack)
+        cells, stack_height = frame.cells, len(self._stack)
         for child in frame.children:
             cell = self._cell(child)
             cells.append(cell)
             if len(self._stack) != stack_height:
                 return
             if type(cell) is list:
-                self._note(frame, cell, depth)
+                self._note(frame, cell)
         node = frame.part.build(cells)
         self._stack.pop()
-        self._emit(node, frame.ref, depth[0] + frame.part.levels)
+        self._emit(node, frame.ref, frame.depth[0] + frame.part.levels)
         if self._stack:
-            parent = self._stack[-1]
-            self._note(parent, frame.ref, parent.depth)
+            self._note(self._stack[-1], frame.ref)
 
-    def _note(self, frame: _Frame, ref: list[int], depth: list[int]) -> None:
+    def _note(self, frame: _Frame, ref: list[int]) -> None:
         if ref[0] != _PENDING:
-            depth[0] = max(depth[0], self._depths[ref[0]])
+            frame.depth[0] = max(frame.depth[0], self._depths[ref[0]])
         elif not (frame.part.fills_later or self._open[id(ref)]):
             raise self._refusal(frame.part, "it contains itself in a way that cannot be rebuilt")
 
@@ -128,7 +132,7 @@ class Encoder:
             raise self._refusal(None, f"it is nested deeper than {MAX_DEPTH} levels")
         if len(self._nodes) == MAX_NODES:
             raise TooLarge(
-                f"it consists of more than {MAX_NODES:,} objects; an array or a DataFrame holds more"
+                f"it has more than {MAX_NODES:,} objects; an array or a DataFrame holds more"
             )
         self._open.pop(id(ref), None)
         ref[0] = len(self._nodes)
@@ -150,10 +154,10 @@ class Encoder:
 
             self._codecs.update(ndarrays.encoders())
         if "pandas" in sys.modules:
-            from grotto_wire.values import pandas_arrays, tables
+            from grotto_wire.values import indexes, pandas_arrays, pandas_scalars, tables
 
-            self._codecs.update(pandas_arrays.encoders())
-            self._codecs.update(tables.encoders())
+            for module in (tables, indexes, pandas_arrays, pandas_scalars):
+                self._codecs.update(module.encoders())
 
     def _leave(self, value: object) -> nodes.Node:
         if self._foreign is None:
@@ -164,11 +168,10 @@ class Encoder:
 
     def _path(self) -> str:
         """Returns the expression that leads to the child the walk is at."""
-        pieces = [frame.part.label(_position(frame, self._stack)) for frame in self._stack]
-        if pieces and self._labels:
-            position = _position(self._stack[0], self._stack)
-            if position < len(self._labels):
-                return self._labels[position] + "".join(pieces[1:])
+        places = [(frame.part, _position(frame)) for frame in self._stack if frame.part.children]
+        pieces = [part.label(position) for part, position in places]
+        if places and places[0][1] < len(self._labels):
+            return self._labels[places[0][1]] + "".join(pieces[1:])
         return self._label + "".join(pieces)
 
     def _refusal(self, part: Part | None, reason: str) -> Untransferable:
@@ -199,9 +202,9 @@ def _no_codec(_value: object, _sink: object) -> Any:
     return NotImplemented
 
 
-def _position(frame: _Frame, stack: list[_Frame]) -> int:
-    """Number of the child at work: the last one begun, or the next, at the top."""
-    return len(frame.cells) - (frame is not stack[-1])
+def _position(frame: _Frame) -> int:
+    """Number of the child that the walk took last."""
+    return max(len(frame.part.children) - length_hint(frame.children) - 1, 0)
 
 
 def _small_text(value: Any) -> bool:
@@ -212,5 +215,4 @@ _AS_THEY_ARE = frozenset({type(None), bool, float})
 _SMALL: dict[type, Callable[[Any], bool]] = {
     int: lambda value: INT_LOW <= value <= INT_HIGH,
     str: _small_text,
-    bytes: lambda value: len(value) <= INLINE_CHARS,
 }

@@ -13,6 +13,12 @@ MAX_DEPTH = 1000
 ARRAY_DEPTH = 32
 """Levels an object array counts for: numpy frees nested ones by plain recursion."""
 
+SLICE_DEPTH = 8
+"""Levels a slice counts for: it too is freed by plain recursion."""
+
+PANDAS_STEPS = 10
+"""What one pandas object takes from the reader's budget of work."""
+
 MAX_INTEGER_BYTES = 1024 * 1024
 MAX_DECIMAL_CHARS = 1024 * 1024
 MAX_DIMENSIONS = 32
@@ -22,10 +28,10 @@ MAX_EMPTY_ITEMS = 1_000_000
 """Elements of an array whose elements have no bytes: nothing in the payload bounds them."""
 
 INLINE_CHARS = 64
-"""Strings and bytes up to here are repeated where they occur; longer ones are shared."""
+"""Strings up to here are repeated where they occur; longer ones are shared."""
 
 OUT_OF_BAND_BYTES = 4096
 """Strings and bytes from here on travel in a buffer of their own."""
 
-MAX_COLLISIONS = 64
+MAX_COLLISIONS = 16
 """Keys of one hash value in one dictionary or set: hashes of numbers can be chosen."""

@@ -8,7 +8,7 @@ a small scalar itself, or a one-element array that holds the index of a node.
 import msgspec
 
 Ref = tuple[int]
-Cell = None | bool | int | float | str | bytes | Ref
+Cell = None | bool | int | float | str | Ref
 Blob = bytes | int
 """The bytes themselves, or the index of the buffer that holds them."""
 

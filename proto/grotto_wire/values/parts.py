@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from grotto_wire.values import nodes
+from grotto_wire.values.errors import type_name
 
 Foreign = Callable[[object, str], bytes]
 
@@ -39,4 +40,4 @@ def key_label(key: object) -> str:
     if type(key) is str:
         shown = ascii(key[:60])[1:-1].replace('"', '\\"')
         return f'["{shown}{"…" if len(key) > 60 else ""}"]'
-    return f"[<{type(key).__name__[:60]}>]"
+    return f"[<{type_name(type(key))}>]"

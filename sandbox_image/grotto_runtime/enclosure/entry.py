@@ -50,6 +50,8 @@ class Entered:
 
     level: str
     layers: list[str]
+    missing: list[str]
+    """What could not be had although the level was; `choose` has told the rest."""
     run_dir: str
     workspace: str
     tmp_dir: str
@@ -100,6 +102,7 @@ def _announce(pid: int) -> None:
 
 def _enter_full(spec: EnclosureSpec) -> Entered:
     read_paths = interpreter_paths()
+    missing = _groups_kept(spec)
     try:
         namespaces.become_first_process(spec.uid, _announce)
         rootfs.build(read_paths, spec.run_dir, spec.disk_bytes, spec.inodes)
@@ -112,6 +115,7 @@ def _enter_full(spec: EnclosureSpec) -> Entered:
     return Entered(
         level=spec.level,
         layers=list(NAMESPACE_LAYERS),
+        missing=missing,
         run_dir=rootfs.RUN,
         workspace=rootfs.WORKSPACE,
         tmp_dir=rootfs.TEMPORARY,
@@ -154,6 +158,7 @@ def _enter_in_place(spec: EnclosureSpec) -> Entered:
     return Entered(
         level=spec.level,
         layers=["own_uid"] if reduced and spec.uid is not None else [],
+        missing=_groups_kept(spec),
         run_dir=spec.run_dir,
         workspace=spec.workspace,
         tmp_dir=tmp_dir,
@@ -162,6 +167,13 @@ def _enter_in_place(spec: EnclosureSpec) -> Entered:
         device_paths=DEVICE_PATHS,
         spawner=inner,
     )
+
+
+def _groups_kept(spec: EnclosureSpec) -> list[str]:
+    """An ordinary user cannot give up groups, not even in a user namespace (user_namespaces(7))."""
+    if spec.uid is not None and spec.level != "none":
+        return []
+    return ["groups_dropped"] if set(os.getgroups()) - {os.getegid()} else []
 
 
 def _nothing() -> None:

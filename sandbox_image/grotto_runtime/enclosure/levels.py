@@ -17,6 +17,7 @@ NAMESPACE_LAYERS = (
 """What level "full" puts around the daemon."""
 
 _SCOPES_ABI = 6
+_WORKER_LAYERS = ("no_capabilities", "no_new_privileges", "undumpable", "landlock_files", "seccomp")
 _HINT = (
     "Run the sandboxes in containers (the docker backend), which then are the boundary, use a "
     "newer kernel, or pass --allow-unsandboxed to run tenant code with no isolation at all."
@@ -51,29 +52,33 @@ def choose(requested: str, offer: Offer | None = None) -> tuple[str, list[str]]:
             "Use a control plane on a Linux machine, or in a container.",
         )
     if requested == "none":
-        return "none", [*NAMESPACE_LAYERS, "landlock", "seccomp"]
-    lacking_full, lacking_reduced = _lacking_for_full(offer), _lacking_for_reduced(offer)
-    if requested in ("auto", "full") and not lacking_full:
-        return "full", [] if offer.landlock_abi >= _SCOPES_ABI else ["landlock_scopes"]
-    if requested in ("auto", "reduced") and not lacking_reduced:
-        return "reduced", list(NAMESPACE_LAYERS)
-    lacking = {
-        "full": lacking_full,
-        "reduced": lacking_reduced,
-        "auto": [*lacking_full, *(one for one in lacking_reduced if one not in lacking_full)],
-    }[requested]
+        return "none", [*NAMESPACE_LAYERS, *_WORKER_LAYERS]
+    level = requested
+    if requested == "auto":
+        level = "full" if offer.user_namespaces else "reduced"
+    lacking = _lacking(level, offer)
+    if requested == "auto" and level == "reduced":
+        # Without them full was the other way out, so a refusal names them too.
+        lacking = [*_lacking_namespaces(offer), *lacking] if lacking else []
+    if not lacking:
+        return level, list(NAMESPACE_LAYERS) if level == "reduced" else _missing_in_full(offer)
     raise EnclosureRefused(f"this kernel ({offer.kernel}) has {_listed(lacking)}.")
 
 
-def _lacking_for_full(offer: Offer) -> list[str]:
-    lacking = []
-    if not offer.user_namespaces:
-        lacking.append(f"no usable user namespaces ({offer.user_namespaces_obstacle})")
-    return lacking + _lacking_landlock(offer, 1) + _lacking_seccomp(offer)
+def _missing_in_full(offer: Offer) -> list[str]:
+    return [] if offer.landlock_abi >= _SCOPES_ABI else ["landlock_scopes"]
 
 
-def _lacking_for_reduced(offer: Offer) -> list[str]:
+def _lacking(level: str, offer: Offer) -> list[str]:
+    if level == "full":
+        return _lacking_namespaces(offer) + _lacking_landlock(offer, 1) + _lacking_seccomp(offer)
     return _lacking_landlock(offer, _SCOPES_ABI) + _lacking_seccomp(offer)
+
+
+def _lacking_namespaces(offer: Offer) -> list[str]:
+    if offer.user_namespaces:
+        return []
+    return [f"no usable user namespaces ({offer.user_namespaces_obstacle})"]
 
 
 def _lacking_landlock(offer: Offer, needed: int) -> list[str]:

@@ -16,7 +16,7 @@ _RULE_PATH_BENEATH = 1
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_SOCK, _MAKE_BLOCK = 1 << 6, 1 << 9, 1 << 11
-_TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
+_REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE | _IOCTL_DEV
 _READ = EXECUTE | READ_FILE | READ_DIR
 _DEVICE = READ_FILE | WRITE_FILE | _TRUNCATE
@@ -70,9 +70,11 @@ LAYERS_BY_ABI = {
 
 def restrict_scopes() -> None:
     """One more layer, with nothing but the scopes of signals and abstract sockets (ABI 6)."""
-    attributes = struct.pack("=QQQ", 0, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL)
+    # A layer that says nothing of REFER refuses it: moves between folders would end with EXDEV.
+    attributes = struct.pack("=QQQ", _REFER, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL)
     ruleset = _create_from(attributes)
     try:
+        _allow(ruleset, "/", _REFER)
         call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)
