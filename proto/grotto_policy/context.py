@@ -13,6 +13,7 @@ from grotto_policy.scopes import Binding, Scope, Survey
 
 MAX_WHAT_CHARS = 80
 MAX_NESTING = 3
+_SHOWING = frozenset({"print", "len", "str", "repr", "list", "sorted"})
 _LINE = re.compile(r"\r\n|\r|\n")
 
 Position = tuple[int, int]
@@ -26,8 +27,7 @@ class Context:
         self.policy = policy
         self.survey = survey
         self.constants = Constants(survey)
-        landmarks = policy.attributes.landmarks if policy.attributes else {}
-        self.origins = Origins(frozenset(landmarks))
+        self.origins = Origins(policy.attributes.landmarks if policy.attributes else ())
         self.lines = _LINE.split(source)
         self._nesting: dict[ast.AST, int] = {}
 
@@ -77,6 +77,16 @@ class Context:
         return [argument.arg for argument in first] == [node.id] and len(
             owner.bindings[node.id]
         ) == 1
+
+    def is_shown(self, node: ast.AST, scope: Scope) -> bool:
+        """Whether the value of `node` becomes text, a number or names on the spot."""
+        parent = self.parent(node)
+        if isinstance(parent, ast.FormattedValue):
+            return True
+        if not isinstance(parent, ast.Call) or not isinstance(parent.func, ast.Name):
+            return False
+        name = parent.func.id
+        return name in _SHOWING and not self.is_bound(name, parent.func, scope)
 
     def quote(self, text: str, node: ast.AST, scope: Scope) -> bool:
         """Has the Python expression in `text` checked as if it stood at `node`.

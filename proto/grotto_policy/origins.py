@@ -8,6 +8,7 @@ under their own names).
 
 import ast
 import sys
+from collections.abc import Collection
 
 from grotto_policy.scopes import Binding, Scope
 
@@ -34,14 +35,19 @@ CONVENTIONS = {
 """Names an unbound variable is taken for an earlier execution's import of."""
 
 NOTHING: frozenset[str] = frozenset()
+UNKNOWN = "?"
+"""Stands for a part of a dotted name that cannot be told."""
 
 
 class Origins:
     """Traces expressions to dotted names of imports; remembers what it found."""
 
-    def __init__(self, private: frozenset[str]) -> None:
-        """`private` names are never taken for a module by convention."""
-        self._private = private
+    def __init__(self, landmarks: Collection[str]) -> None:
+        """`landmarks` are modules whose name alone proves nothing: data may be called `os`.
+
+        As a variable they are not taken for the module, as an attribute for a likely one.
+        """
+        self._landmarks = landmarks
         self._nodes: dict[ast.AST, frozenset[str]] = {}
         self._names: dict[tuple[Scope, str], frozenset[str]] = {}
         self._depth = 0
@@ -66,9 +72,25 @@ class Origins:
         if isinstance(node, ast.Name):
             return self._name(node.id, scope)
         if isinstance(node, ast.Attribute):
-            inner = self.of(node.value, scope)
-            return frozenset(f"{name}.{node.attr}"[:256] for name in inner)
+            return self._member(self.of(node.value, scope), node.attr)
+        if isinstance(node, ast.Call):
+            return self._looked_up(node, scope)
         return self._any(_alternatives(node), scope)
+
+    def _member(self, inner: frozenset[str], name: str) -> frozenset[str]:
+        if not inner and name.lstrip("_") in self._landmarks:
+            inner = frozenset({UNKNOWN})
+        return frozenset(f"{one}.{name}"[:256] for one in inner)
+
+    def _looked_up(self, node: ast.Call, scope: Scope) -> frozenset[str]:
+        """Follows `getattr(m, "x")` and `attrgetter("x")(m)`."""
+        func, args = node.func, node.args
+        if isinstance(func, ast.Name) and func.id == "getattr" and len(args) > 1:
+            name = args[1].value if isinstance(args[1], ast.Constant) else UNKNOWN
+            return self._member(self.of(args[0], scope), str(name))
+        if isinstance(func, ast.Call) and _last_name(func.func) in ("attrgetter", "methodcaller"):
+            return self._member(self._any(args, scope), UNKNOWN)
+        return NOTHING
 
     def _name(self, name: str, scope: Scope) -> frozenset[str]:
         owner = scope.owner(name)
@@ -86,15 +108,13 @@ class Origins:
     def _by_convention(self, name: str) -> frozenset[str]:
         if name in CONVENTIONS:
             return frozenset({CONVENTIONS[name]})
-        if name in sys.stdlib_module_names and name not in self._private:
+        if name in sys.stdlib_module_names and name not in self._landmarks:
             return frozenset({name})
         return NOTHING
 
     def _binding(self, binding: Binding, owner: Scope) -> frozenset[str]:
         if binding.kind == "import":
             return frozenset({binding.qualname})
-        if binding.kind == "each":
-            return self._any(_elements(binding.value), owner)
         if binding.kind == "param":
             return self.of(binding.value, owner.parent or owner)
         return self.of(binding.value, owner)
@@ -115,11 +135,17 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.BoolOp):
         return node.values
     if isinstance(node, ast.Subscript):
-        return _elements(node.value)
-    return []
+        return [node.value]
+    return _elements(node)
 
 
 def _elements(node: ast.expr | None) -> list[ast.expr]:
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         return node.elts
     return node.values if isinstance(node, ast.Dict) else []
+
+
+def _last_name(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else ""

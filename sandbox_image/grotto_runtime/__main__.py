@@ -31,7 +31,7 @@ def main() -> int:
     try:
         return launch(config, _tell)
     except EnclosureRefused as refused:
-        _tell({"error": refused.sentence, "hint": refused.hint})
+        _tell({"error": refused.message, "hint": refused.hint})
         return 1
 
 

@@ -7,7 +7,6 @@ and cannot be interrupted from within, so it happens here and the daemon ends th
 it must. It never runs what it is given.
 """
 
-import importlib
 import resource
 import socket
 import sys
@@ -60,9 +59,9 @@ def answer(request: Check) -> Checked:
 
 
 def _harden() -> list[str]:
-    module = importlib.import_module("grotto_worker.harden")
-    layers: list[str] = module.apply_checker()
-    return layers
+    from grotto_worker import harden
+
+    return harden.apply_checker()
 
 
 def _limit() -> None:

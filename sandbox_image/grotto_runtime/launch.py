@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # gRPC must not be loaded before the walls stand
 
 Tell = Callable[[dict[str, object]], None]
 LEASE_FD = 0
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 SOCKET_NAME = "r.sock"
 
 

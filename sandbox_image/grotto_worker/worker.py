@@ -37,7 +37,8 @@ from grotto_worker.shell import Shell
 
 COPIED_BELOW_BYTES = 1024 * 1024
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_fflush = ctypes.PyDLL(None).fflush
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.PyDLL(None)
 
 
 def adopt(descriptors: list[int]) -> Channel:
@@ -78,6 +79,8 @@ class Worker:
                 request, descriptors = self._channel.receive(ToWorker)
             except Closed:
                 return
+            # By now whoever forked this process is gone, and the daemon is its parent.
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             self._serve(request, descriptors)
 
     def _serve(self, request: Any, descriptors: list[int]) -> None:
@@ -306,4 +309,4 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    _fflush(None)
+    _libc.fflush(None)

@@ -31,7 +31,7 @@ def run(channel: Channel) -> None:
             spawn, descriptors = channel.receive(ToZygote)
         except Closed:
             return
-        _spawn(channel, shell, spawn, descriptors)
+        _spawn(channel, shell, spawn, descriptors, request.level)
 
 
 def _harden(request: Prepare) -> tuple[list[str], list[str]]:
@@ -69,13 +69,15 @@ def _import_all(preload: list[str]) -> "Shell":
     return shell
 
 
-def _spawn(channel: Channel, shell: "Shell", request: Spawn, descriptors: list[int]) -> None:
+def _spawn(
+    channel: Channel, shell: "Shell", request: Spawn, descriptors: list[int], level: str
+) -> None:
     """Forks a worker that is the daemon's child: twice, so that it is orphaned to it."""
     intermediate = os.fork()
     if intermediate == 0:
         if os.fork() == 0:
             channel.close()
-            _become_worker(shell, request, descriptors)
+            _become_worker(shell, request, descriptors, level)
         os._exit(0)
     os.waitpid(intermediate, 0)
     for descriptor in descriptors:
@@ -83,7 +85,7 @@ def _spawn(channel: Channel, shell: "Shell", request: Spawn, descriptors: list[i
     channel.send(Done(id=request.id))
 
 
-def _become_worker(shell: "Shell", request: Spawn, descriptors: list[int]) -> None:
+def _become_worker(shell: "Shell", request: Spawn, descriptors: list[int], level: str) -> None:
     from grotto_worker.worker import Worker, adopt
 
     status = 1
@@ -96,7 +98,10 @@ def _become_worker(shell: "Shell", request: Spawn, descriptors: list[int]) -> No
         sys.path.insert(0, request.workspace)
         layers = harden.scope_worker()
         layers += harden.limit_worker(
-            memory_bytes=request.memory_bytes, pids=request.pids, cpus=request.cpus
+            memory_bytes=request.memory_bytes,
+            # Outside an own user namespace the kernel counts all processes of the user.
+            pids=request.pids if level == "full" else None,
+            cpus=request.cpus,
         )
         channel.send(Hello(id=request.id, layers=layers))
         Worker(channel, shell).run()

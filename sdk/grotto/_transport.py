@@ -120,19 +120,31 @@ class Transport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address.target, OPTIONS)
-        self.stub = cast("SessionsAsyncStub", SessionsStub(self._channel))
+        channel = grpc.aio.insecure_channel(address.target, OPTIONS)
+        stub = cast("SessionsAsyncStub", SessionsStub(channel))
+        self._open: tuple[grpc.aio.Channel, SessionsAsyncStub] | None = (channel, stub)
         self._authorization = f"Bearer {api_key}"
         self.new_id = new_id
         self._gone = gone
         self._backoff = backoff or Backoff()
         self._clock = clock
-        self._closed = False
+
+    @property
+    def stub(self) -> SessionsAsyncStub:
+        """The calls there are; raises GrottoError once closed."""
+        return self._opened()[1]
 
     async def close(self) -> None:
         """Closes the channel; calls in progress end. Idempotent."""
-        self._closed = True
-        await self._channel.close()
+        if self._open is not None:
+            # Forgotten, because gRPC keeps descriptors as long as the object lives.
+            (channel, _), self._open = self._open, None
+            await channel.close()
+
+    def _opened(self) -> tuple[grpc.aio.Channel, SessionsAsyncStub]:
+        if self._open is None:
+            raise GrottoError("This client is closed.", hint="Make a new one.")
+        return self._open
 
     def attempts(self) -> Attempts:
         """Returns the tries of one new call."""
@@ -204,16 +216,15 @@ class Transport:
                 await attempts.again(mapped)
 
     def _metadata(self) -> grpc.aio.Metadata:
-        if self._closed:
-            raise GrottoError("This client is closed.", hint="Make a new one.")
         return grpc.aio.Metadata((AUTHORIZATION, self._authorization), (REQUEST_ID, self.new_id()))
 
     async def _ready(self) -> None:
-        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+        channel, _ = self._opened()
+        if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return
         try:
             async with asyncio.timeout(self._backoff.budget_s):
-                await self._channel.channel_ready()
+                await channel.channel_ready()
         except TimeoutError as error:
             reason = self._gone() or f"There is no answer from {self._address.url}."
             raise UnavailableError(reason) from error

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,14 @@ class World:
     backend: FakeBackend
     channel: grpc.aio.Channel
     folder: Path
+    clients: list["Client"] = field(default_factory=list)
 
     async def client(self, tenant: str = "ada") -> "Client":
         """A client with a new key of the tenant."""
         key = new_key()
         await self.app.parts.store.add_key(record_for(key, tenant, "", time.time()))
-        return Client(self.channel, key)
+        self.clients.append(Client(self.channel, key))
+        return self.clients[-1]
 
 
 @asynccontextmanager
@@ -66,8 +68,10 @@ async def running(
         async with grpc.aio.insecure_channel(f"unix:{folder}/s") as channel:
             world = World(app, used, channel, folder)
             yield world
-            # pytest keeps the fixture's value until after the leak check, and gRPC its
+            # pytest keeps the values of fixtures until after the leak check, and gRPC its
             # poller's sockets as long as there is a channel or server.
+            for client in world.clients:
+                vars(client).clear()
             vars(world).clear()
     finally:
         await app.stop()

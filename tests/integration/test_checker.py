@@ -79,6 +79,13 @@ async def test_it_answers_as_the_check_itself(checker: Checker) -> None:
         assert await checker.check(source, policy) == check(source, load(policy))
 
 
+async def test_as_the_sandbox_starts_it_it_is_isolated_and_answers() -> None:
+    checker = Checker(spawn)
+    assert [v.what for v in await checker.check("import os", "standard")] == ["os"]
+    assert checker.layers
+    checker.close()
+
+
 async def test_it_starts_on_demand_or_before(checker: Checker) -> None:
     assert checker.pid is None
     await checker.start()

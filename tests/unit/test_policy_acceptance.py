@@ -5,6 +5,29 @@ import pytest
 from grotto_policy import check, load
 
 HARMLESS = [
+    "class P:\n  def __eq__(self, other): return self.__dict__ == other.__dict__",
+    "print(p.__dict__, len(vars(p)))",
+    "print(f'{p.__dict__}')",
+    "print(sorted(globals()))",
+    "from IPython.display import display, HTML\ndisplay(HTML('<b>x</b>'))",
+    "x = df.os\nx.value_counts()",
+    "d = {'f': np.mean}\nd['f']([1])",
+    "mods = [np, pd]\nprint([m.__version__ for m in mods])",
+    "def f(os): return os.name",
+    "df.sys.mean() + df.platform.count() + df.signal.max()",
+    "df['a'].str.extract(r'/(\\d+)/')",
+    "high, low = max(x), min(x)\nopen = df['open']\nprint(open.mean(), high - open)",
+    "import logging\nlogging.getLogger(__name__).info('x')",
+    "import warnings\nwarnings.filterwarnings('ignore')",
+    "import ast\nast.literal_eval('[1]')",
+    "import copy\ncopy.deepcopy(x)",
+    "import sqlite3\nconn = sqlite3.connect(':memory:')\nconn.execute('select 1 from t')",
+    "class R:\n  registry = {}\n  def __init_subclass__(cls, **k): super().__init_subclass__(**k)",
+    "class M(type):\n  def __new__(m, n, b, d): return super().__new__(m, n, b, d)",
+    "def f(*args, **kwargs): return f.__name__, f.__doc__, f.__annotations__",
+    "with contextlib.redirect_stdout(io.StringIO()) as out: print('x')",
+    "plt.savefig('chart.png')",
+    "for name, group in df.groupby('region'): group.to_csv(f'out/{name}.csv')",
     'import re; re.compile("x")',
     'from re import compile; compile("x")',
     'df.eval("a + b")',
@@ -110,6 +133,12 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("source", HARMLESS)
-def test_is_accepted_under_standard(source: str) -> None:
-    assert check(source, load("standard")) == []
+def test_each_is_accepted_under_standard() -> None:
+    refused = {source: check(source, load("standard")) for source in HARMLESS}
+    assert {source: found for source, found in refused.items() if found} == {}
+
+
+@pytest.mark.parametrize("source", ["import os", "eval('1')", "f.__globals__"])
+def test_such_code_with_one_refused_thing_in_it_is_not(source: str) -> None:
+    """The control arm: it is the code that is accepted, not its company."""
+    assert [v.line for v in check("x = 1\n" + source, load("standard"))] == [2]

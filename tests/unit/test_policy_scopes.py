@@ -1,7 +1,5 @@
 """Names: a builtin stays a builtin until the source itself has surely rebound it."""
 
-import pytest
-
 from grotto_policy import check, load
 
 STANDARD = load("standard")
@@ -49,11 +47,13 @@ STILL_THE_BUILTIN = [
 ]
 
 
-@pytest.mark.parametrize("source", REBOUND)
-def test_a_name_of_the_sources_own_is_not_the_builtin(source: str) -> None:
-    assert check(source, STANDARD) == []
+def refused(source: str) -> set[str]:
+    return {violation.what for violation in check(source, STANDARD)}
 
 
-@pytest.mark.parametrize("source", STILL_THE_BUILTIN)
-def test_a_name_that_may_still_be_the_builtin_is_refused(source: str) -> None:
-    assert [v.what for v in check(source, STANDARD)][:1] == ["eval"]
+def test_a_name_of_the_sources_own_is_not_the_builtin() -> None:
+    assert [source for source in REBOUND if refused(source)] == []
+
+
+def test_a_name_that_may_still_be_the_builtin_is_refused() -> None:
+    assert [source for source in STILL_THE_BUILTIN if refused(source) != {"eval"}] == []

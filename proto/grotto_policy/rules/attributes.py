@@ -15,6 +15,8 @@ _WHOLE = frozenset({"object", "type"})
 
 def judge(node: ast.AST, scope: Scope, context: Context) -> Iterator[Violation]:
     if isinstance(node, ast.Attribute):
+        if node.attr == "__dict__" and _is_looked_at(node, scope, context):
+            return
         yield from lookup(node.value, node.attr, node, scope, context)
     elif isinstance(node, ast.MatchClass):
         for name in node.kwd_attrs:
@@ -65,8 +67,9 @@ def _leads_out(
     """Whether the attribute is a refused module, or a member that betrays one."""
     if name.startswith("_") and name.lstrip("_") in attributes.pivots:
         return not context.is_receiver(target, scope)
-    landmark = _last_name(target, scope)
-    if name in attributes.landmarks.get(landmark, ()):
+    likely = {_last_name(target, scope)}
+    likely |= {one.rpartition(".")[2].lstrip("_") for one in context.origins.of(target, scope)}
+    if any(name in attributes.landmarks.get(one, ()) for one in likely):
         return True
     through_call = isinstance(target, ast.Call | ast.Attribute | ast.Subscript)
     return (
@@ -86,6 +89,15 @@ def _last_name(node: ast.expr, scope: Scope) -> str:
     if isinstance(node, ast.Name) and scope.owner(node.id) is None:
         return node.id
     return ""
+
+
+def _is_looked_at(node: ast.Attribute, scope: Scope, context: Context) -> bool:
+    """`print(x.__dict__)`, `self.__dict__ == other.__dict__`: nothing is taken out of it."""
+    parent = context.parent(node)
+    if not isinstance(parent, ast.Compare):
+        return context.is_shown(node, scope)
+    sides = [parent.left, *parent.comparators]
+    return all(isinstance(side, ast.Attribute) and side.attr == "__dict__" for side in sides)
 
 
 def _pattern(node: ast.MatchClass, name: str, context: Context) -> Iterator[Violation]:

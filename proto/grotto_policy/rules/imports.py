@@ -67,7 +67,8 @@ def _module(alias: ast.alias, imports: Imports, context: Context) -> Iterator[Vi
 
 def _names(node: ast.ImportFrom, imports: Imports, context: Context) -> Iterator[Violation]:
     module = node.module or ""
-    reason = RELATIVE if node.level else refusal(module, imports)
+    limited = module in imports.members
+    reason = RELATIVE if node.level else None if limited else refusal(module, imports)
     if reason is not None:
         yield context.violation("import", "." * node.level + module, node, reason)
         return

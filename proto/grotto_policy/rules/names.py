@@ -35,7 +35,7 @@ def _builtin(node: ast.Name, scope: Scope, context: Context) -> Iterator[Violati
     calls, name = context.policy.calls, node.id
     if calls is None:
         return
-    reason = _refusal(node, calls, context)
+    reason = _refusal(node, scope, calls, context)
     if reason is None:
         return
     imported = name in calls.lookups and context.origins.of(node, scope)
@@ -43,12 +43,12 @@ def _builtin(node: ast.Name, scope: Scope, context: Context) -> Iterator[Violati
         yield context.violation("call", name, node, reason)
 
 
-def _refusal(node: ast.Name, calls: Calls, context: Context) -> Reason | None:
+def _refusal(node: ast.Name, scope: Scope, calls: Calls, context: Context) -> Reason | None:
     """Why the name may not be read here, if it is the builtin."""
     name, parent = node.id, context.parent(node)
     called = isinstance(parent, ast.Call) and parent.func is node
     if name in calls.denied:
-        return None if _is_membership_test(node, context) else calls.denied[name]
+        return None if _is_looked_at(node, scope, context) else calls.denied[name]
     if called:
         return calls.denied_calls.get(name)
     if name in calls.lookups:
@@ -60,16 +60,15 @@ def _refusal(node: ast.Name, calls: Calls, context: Context) -> Reason | None:
     return None
 
 
-def _is_membership_test(node: ast.Name, context: Context) -> bool:
-    """`"df" in globals()`: the mapping is asked and dropped."""
+def _is_looked_at(node: ast.Name, scope: Scope, context: Context) -> bool:
+    """`"df" in globals()`, `print(vars(x))`: nothing is taken out of the namespace."""
     call = context.parent(node)
-    compare = context.parent(call) if call is not None else None
-    return (
-        node.id in ("globals", "locals")
-        and isinstance(compare, ast.Compare)
-        and compare.comparators == [call]
-        and isinstance(compare.ops[0], ast.In | ast.NotIn)
-    )
+    if node.id not in ("globals", "locals", "vars") or not isinstance(call, ast.Call):
+        return False
+    parent = context.parent(call)
+    if not isinstance(parent, ast.Compare):
+        return call.func is node and context.is_shown(call, scope)
+    return parent.comparators == [call] and isinstance(parent.ops[0], ast.In | ast.NotIn)
 
 
 def _is_operand(node: ast.Name, parent: ast.AST | None) -> bool:

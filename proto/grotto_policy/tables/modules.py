@@ -81,6 +81,7 @@ LIMITED_MODULES: Mapping[str, frozenset[str]] = {
         " iscoroutine iscoroutinefunction isdatadescriptor isfunction isgenerator"
         " isgeneratorfunction ismethod ismodule isroutine signature"
     ),
+    "IPython.display": words("HTML Image JSON Latex Markdown Math Pretty SVG clear_output display"),
     "tracemalloc": words("start stop get_traced_memory reset_peak is_tracing"),
     "joblib": words("Parallel delayed cpu_count dump hash parallel_backend"),
 }

@@ -84,11 +84,9 @@ def _string_array(value: Any, sink: Sink) -> Any:
 def _scalar(value: Any, sink: Sink) -> Any:
     import numpy as np
 
-    dtype = dtypes.number(value.dtype, sink)
-    if dtype is None:
-        return NotImplemented
     array = np.array(value, dtype=value.dtype)
-    if value.dtype.kind in "SU" and array[()] != value:  # zeros at its end get lost
+    dtype = dtypes.number(array.dtype, sink)
+    if dtype is None or (array.dtype.kind in "SU" and array[()] != value):  # zeros at its end
         return NotImplemented
     return nodes.NumpyScalar(dtype, array.tobytes())
 

@@ -23,8 +23,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 
-PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE = 1, 3, 4
-PR_SET_SECCOMP, PR_CAPBSET_READ, PR_CAPBSET_DROP = 22, 23, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
 PR_SET_SECUREBITS, PR_SET_CHILD_SUBREAPER = 28, 36
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -89,15 +89,11 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
         raise OSError(error.errno, error.strerror, target) from None
 
 
-def make_mount_read_only(target: str, *, recursive: bool, also: int = 0) -> None:
-    """Sets MOUNT_ATTR_RDONLY and `also` on a mount, keeping every flag it has (mount_setattr(2)).
-
-    The values of MOUNT_ATTR_RDONLY, NOSUID, NODEV and NOEXEC are those of MS_*.
-    """
-    set_mount_attributes(target, MS_RDONLY | also, recursive=recursive)
-
-
 def set_mount_attributes(target: str, attributes: int, *, recursive: bool = False) -> None:
+    """Adds attributes to a mount and keeps those it has (mount_setattr(2)).
+
+    MOUNT_ATTR_RDONLY, NOSUID, NODEV and NOEXEC have the values of MS_*.
+    """
     path = ctypes.create_string_buffer(os.fsencode(target))
     attr = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
     flags = _AT_RECURSIVE if recursive else 0

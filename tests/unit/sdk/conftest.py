@@ -191,6 +191,7 @@ class FakeServer:
 
     def close(self) -> None:
         self.stop()
+        self._server = None
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
