@@ -18,10 +18,8 @@ LEASE_FD = 0
 
 def main() -> int:
     """Runs the sandbox to its end; 0 when it was asked to end."""
-    if sys.argv[1:] == ["doctor"]:
-        from grotto_runtime import doctor
-
-        return doctor.main()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
     from grotto_runtime.config import read_config
 
     config = read_config(LEASE_FD)
@@ -44,7 +42,8 @@ def _tell(line: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    status = main()
-    os._exit(status)
+    if sys.argv[1:] == ["doctor"]:
+        from grotto_runtime import doctor
+
+        sys.exit(doctor.main())
+    os._exit(main())  # no thread of gRPC is worth waiting for

@@ -59,7 +59,7 @@ async def _run(
 
     reaper = Reaper()
     checker = Checker(entered.spawn_inner)
-    zygote = await _zygote(config, entered, reaper)
+    zygote, _ = await asyncio.gather(_zygote(config, entered, reaper), checker.start())
     isolation.layers.extend(name for name in zygote.layers if name not in isolation.layers)
     isolation.missing.extend(name for name in zygote.missing if name not in isolation.missing)
     daemon = Daemon(

@@ -1,5 +1,7 @@
 """The `Runtime` service: checks the token, hands calls on, turns failures into statuses."""
 
+import asyncio
+import contextlib
 import hmac
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +26,7 @@ from grotto_runtime.memfd import CHUNK_BYTES
 from grotto_wire import values
 
 Context = Any
+DRAIN_S = 10.0
 MESSAGE_BYTES = 4 * 1024 * 1024
 OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -66,15 +69,26 @@ async def _abort(context: Context, failure: RuntimeFailure) -> None:
 class _Failures:
     """`async with _Failures(context)`: a RuntimeFailure ends the call with its status."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, requests: AsyncIterator[Any] | None = None) -> None:
         self._context = context
+        self._requests = requests
 
     async def __aenter__(self) -> None:
         return None
 
     async def __aexit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
         if isinstance(error, RuntimeFailure):
+            await self._drain()
             await _abort(self._context, error)
+
+    async def _drain(self) -> None:
+        """Takes what the caller is still sending: a grpc.aio caller that is told of the end
+        while it writes reports INTERNAL and loses the status that says why."""
+        if self._requests is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    async for _ in self._requests:
+                        continue
 
 
 class RuntimeServicer(runtime_pb2_grpc.RuntimeServicer):
@@ -128,7 +142,7 @@ class RuntimeServicer(runtime_pb2_grpc.RuntimeServicer):
     async def PutValue(
         self, requests: AsyncIterator[runtime_pb2.RuntimePutRequest], context: Context
     ) -> values_pb2.PutValueReply:
-        async with _Failures(context):
+        async with _Failures(context, requests):
             first = await _first(requests, "spec")
             await self._daemon.session.put(first.spec, _chunks(requests))
         return values_pb2.PutValueReply()
@@ -163,7 +177,7 @@ class RuntimeServicer(runtime_pb2_grpc.RuntimeServicer):
     async def UploadFile(
         self, requests: AsyncIterator[runtime_pb2.RuntimeUploadRequest], context: Context
     ) -> values_pb2.FileInfo:
-        async with _Failures(context):
+        async with _Failures(context, requests):
             first = await _first(requests, "spec")
             return await self._upload(first.spec, _chunks(requests))
 

@@ -8,11 +8,13 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
+from grotto_policy import Violation
 from grotto_proto.v1 import errors_pb2, runtime_pb2, sessions_pb2, values_pb2
 from grotto_proto.v1 import execution_pb2 as pb
-from grotto_runtime.checking import Checker
+from grotto_runtime.checking import Checker, CheckerFailed
 from grotto_runtime.errors import RuntimeFailure, invalid
 from grotto_runtime.executions import Record, Records
 from grotto_runtime.files import Workspace
@@ -91,23 +93,15 @@ class Session:
                 record.finish(finished)
 
     async def _judged(self, record: Record, source: str, bounds: Bounds) -> pb.Finished:
-        violations = await self._checker.check(source, self.bind.policy)
+        try:
+            violations = await self._checker.check(source, self.bind.policy)
+        except CheckerFailed as error:
+            violations = [_unchecked(str(error))]
         if violations:
             return pb.Finished(
                 outcome=pb.OUTCOME_REFUSED,
                 state=pb.STATE_KEPT,
-                violations=[
-                    pb.Violation(
-                        layer=v.layer,
-                        rule=v.rule,
-                        what=v.what,
-                        line=v.line,
-                        column=v.column,
-                        why=v.why,
-                        hint=v.hint,
-                    )
-                    for v in violations
-                ],
+                violations=[pb.Violation(**asdict(violation)) for violation in violations],
             )
         self._current = Run(self.supervisor, record, bounds)
         return await self._current.run(source)
@@ -254,6 +248,19 @@ class Session:
                 "wait for some of them to finish",
             )
         self._queued += 1
+
+
+def _unchecked(why: str) -> Violation:
+    """Nothing runs unchecked, whatever has befallen the checker."""
+    return Violation(
+        layer="ast",
+        rule="unchecked",
+        what="the source",
+        line=1,
+        column=1,
+        why=f"It could not be checked: {why}.",
+        hint="Try again; if it stays so, close the session and open a new one.",
+    )
 
 
 async def _fill(memory: SealedMemory, chunks: AsyncIterator[bytes]) -> None:

@@ -65,9 +65,13 @@ _OFFENDING_PART = re.compile(r"(?P<path>\S.{0,1000}?) ?: (?P<type>[\w.<>]{1,300}
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long a call that is safe to repeat goes on while the server is away."""
+    """How long a call that is safe to repeat goes on while the server is away.
+
+    A server that never answered is given `first_contact_s` only.
+    """
 
     budget_s: float = 30.0
+    first_contact_s: float = 3.0
     first_s: float = 0.05
     ceiling_s: float = 1.0
 
@@ -75,31 +79,27 @@ class Backoff:
 class Attempts:
     """The tries of one call: `again` waits, or raises when the budget is spent."""
 
-    def __init__(
-        self, backoff: Backoff, gone: Callable[[], str | None], clock: Callable[[], float]
-    ) -> None:
-        self._backoff = backoff
-        self._gone = gone
-        self._clock = clock
-        self._pause_s = backoff.first_s
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._pause_s = transport.backoff.first_s
         self._give_up_at: float | None = None
 
     def progress(self) -> None:
         """The server answered: the next outage has the whole budget again."""
         self._give_up_at = None
-        self._pause_s = self._backoff.first_s
+        self._pause_s = self._transport.backoff.first_s
 
     async def again(self, error: UnavailableError) -> None:
         """Waits before the next try; raises `error` when there is none."""
-        now = self._clock()
+        now = self._transport.clock()
         if self._give_up_at is None:
-            self._give_up_at = now + self._backoff.budget_s
-        if reason := self._gone():
+            self._give_up_at = now + self._transport.patience_s()
+        if reason := self._transport.gone():
             raise UnavailableError(reason, request_id=error.request_id) from error
         if now >= self._give_up_at:
             raise error
         await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        self._pause_s = min(self._pause_s * 2, self._backoff.ceiling_s)
+        self._pause_s = min(self._pause_s * 2, self._transport.backoff.ceiling_s)
 
 
 class Transport:
@@ -125,9 +125,10 @@ class Transport:
         self._open: tuple[grpc.aio.Channel, SessionsAsyncStub] | None = (channel, stub)
         self._authorization = f"Bearer {api_key}"
         self.new_id = new_id
-        self._gone = gone
-        self._backoff = backoff or Backoff()
-        self._clock = clock
+        self.gone = gone
+        self.backoff = backoff or Backoff()
+        self.clock = clock
+        self._was_reached = False
 
     @property
     def stub(self) -> SessionsAsyncStub:
@@ -148,7 +149,11 @@ class Transport:
 
     def attempts(self) -> Attempts:
         """Returns the tries of one new call."""
-        return Attempts(self._backoff, self._gone, self._clock)
+        return Attempts(self)
+
+    def patience_s(self) -> float:
+        """Returns how long an outage is waited out."""
+        return self.backoff.budget_s if self._was_reached else self.backoff.first_contact_s
 
     async def unary(
         self,
@@ -161,7 +166,9 @@ class Transport:
         attempts, metadata = self.attempts(), self._metadata()
         while True:
             try:
-                return await call(request, metadata=metadata, timeout=deadline_s)
+                reply = await call(request, metadata=metadata, timeout=deadline_s)
+                self._was_reached = True
+                return reply
             except grpc.aio.AioRpcError as error:
                 mapped = self._mapped(error, metadata)
                 if not isinstance(mapped, UnavailableError):
@@ -223,13 +230,15 @@ class Transport:
         if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return
         try:
-            async with asyncio.timeout(self._backoff.budget_s):
+            async with asyncio.timeout(self.patience_s()):
                 await channel.channel_ready()
         except TimeoutError as error:
-            reason = self._gone() or f"There is no answer from {self._address.url}."
+            reason = self.gone() or f"There is no answer from {self._address.url}."
             raise UnavailableError(reason) from error
 
     def _mapped(self, error: grpc.aio.AioRpcError, metadata: grpc.aio.Metadata) -> GrottoError:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            self._was_reached = True
         return to_exception(error, self._address.url, str(metadata[REQUEST_ID]))
 
 

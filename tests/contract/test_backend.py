@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,14 +53,13 @@ def _local(root: Path) -> LocalBackend:
     return LocalBackend(config)
 
 
-@pytest.fixture(params=["fake", "local"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    async with AsyncExitStack() as stack:
-        folder = await stack.enter_async_context(short_folder())
-        if request.param == "fake":
+@asynccontextmanager
+async def made(name: str) -> AsyncIterator[World]:
+    async with short_folder() as folder:
+        if name == "fake":
             fake = FakeBackend(folder / "sandboxes")
-            stack.push_async_callback(fake.close)
             yield World("fake", fake, lambda: fake)
+            await fake.close()
             return
         processes.become_subreaper()
         folder.chmod(0o711)
@@ -68,6 +67,12 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         yield World("local", backend, lambda: _local(folder / "sandboxes"))
         for found in await backend.list():
             await backend.destroy(found.handle)
+
+
+@pytest.fixture(params=["fake", "local"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with made(request.param) as world:
+        yield world
 
 
 def spec() -> SandboxSpec:
@@ -165,10 +170,8 @@ async def test_a_cancelled_start_leaves_nothing(world: World) -> None:
     starting = asyncio.create_task(world.backend.start(spec()))
     await asyncio.sleep(0.05)
     starting.cancel()
-    try:
+    with suppress(asyncio.CancelledError):
         await world.backend.destroy(await starting)  # it was faster
-    except asyncio.CancelledError:
-        pass
     assert await world.backend.list() == []
 
 
@@ -176,10 +179,9 @@ async def test_a_cancelled_start_leaves_nothing(world: World) -> None:
 
 
 @pytest.fixture
-def local(world: World) -> World:
-    if world.name != "local":
-        pytest.skip("about processes of this host")
-    return world
+async def local() -> AsyncIterator[World]:
+    async with made("local") as world:
+        yield world
 
 
 async def test_a_kill_is_told_with_its_signal(local: World) -> None:
@@ -240,3 +242,36 @@ async def test_a_failing_launcher_says_why(local: World, monkeypatch: pytest.Mon
         assert words in failure.value.message
         assert "\x1b" not in failure.value.message + failure.value.hint
         assert await local.backend.list() == []
+
+
+async def test_what_a_sandbox_leaves_is_removed_however_it_is_made(local: World) -> None:
+    """Deeper than Python recurses, with rights taken away; and a link out is not followed."""
+    handle = await local.backend.start(spec())
+    work = Path(handle.run_dir).parent / "work"
+    outside = work.parent.parent.parent / "outside"
+    outside.write_text("kept")
+    outside.chmod(0o444)
+    (work / "link").symlink_to(outside)
+    descriptor = os.open(work, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=descriptor)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = deeper
+    os.close(descriptor)
+    work.chmod(0)
+    await local.backend.destroy(handle)
+    assert await local.backend.list() == []
+    assert outside.read_text() == "kept" and outside.stat().st_mode & 0o777 == 0o444
+
+
+async def test_a_crash_between_launch_and_pid_is_found_by_the_user(local: World) -> None:
+    """What `process` says before the pid is known is enough to end the sandbox, as root."""
+    if os.geteuid() != 0:
+        pytest.skip("sandboxes have users of their own only when root starts them")
+    handle = await local.backend.start(spec())
+    note = Path(handle.run_dir).parent / "process"
+    note.write_text(json.dumps({"pid": 0, "start_ticks": 0, "uid": handle.uid}))
+    (found,) = await local.again().list()
+    await local.again().destroy(found.handle)
+    assert processes.start_ticks(handle.pid) != handle.start_ticks

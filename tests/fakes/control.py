@@ -52,6 +52,9 @@ class World:
         """A client with a new key of the tenant."""
         key = new_key()
         await self.app.parts.store.add_key(record_for(key, tenant, "", time.time()))
+        return self.client_with(key)
+
+    def client_with(self, key: str) -> "Client":
         self.clients.append(Client(self.channel, key))
         return self.clients[-1]
 

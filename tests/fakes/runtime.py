@@ -81,6 +81,10 @@ class FakeRuntime(runtime_pb2_grpc.RuntimeServicer):
         for task in self._tasks:
             task.cancel()
 
+    def release_one(self) -> None:
+        """Ends what holds now, as an interrupt does."""
+        self._released.set()
+
     async def Handshake(self, request: Any, context: Context) -> runtime_pb2.HandshakeReply:
         await self._check(context)
         self.handshakes += 1

@@ -133,10 +133,8 @@ def test_children_of_a_dead_interpreter_do_not_outlive_it(session):
         "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\nos._exit(1)"
     )
     assert session.execute("1").result == "1"
-    for _ in range(1000):  # a killed process takes its time to be gone
-        if session.usage().processes == 2:
-            break
-    assert session.usage().processes == 2  # the live worker and its frozen copy
+    # A killed process takes its time to be gone; the worker and its frozen copy stay.
+    assert any(session.usage().processes == 2 for _ in range(1000))
 
 
 def test_without_recovery_a_death_loses_the_namespace_and_says_so(client):

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -88,19 +89,22 @@ class LocalBackend:
         folder = self._folder(spec.sandbox_id)
         uid = self._new_uid()
         handle = SandboxHandle(spec.sandbox_id, 0, 0, str(folder / "run"), uid)
-        started: Launch | None = None
+        launching: asyncio.Task[Launch] | None = None
         try:
             _make(folder, uid)
+            _note(folder, handle)
+            config = self._launch_config(spec, uid, level)
             async with asyncio.timeout(self._config.start_timeout_s):
-                started = await launch(self._launch_config(spec, uid, level), self._config.lease)
+                launching = asyncio.create_task(launch(config, self._config.lease))
+                started = await asyncio.shield(launching)
                 self._pids.add(started.pid)
                 if started.lease is not None:
                     self._leases[spec.sandbox_id] = started.lease
                 handle = _identified(handle, await started.daemon_pid())
-                (folder / "process").write_text(_process_text(handle))
+                _note(folder, handle)
                 await started.ready()
         except BaseException as error:
-            await asyncio.shield(self._undo(handle, started))
+            await asyncio.shield(self._undo(handle, launching))
             if isinstance(error, TimeoutError):
                 raise BackendFailure("the sandbox was not ready in time.") from error
             if isinstance(error, OSError):
@@ -115,15 +119,19 @@ class LocalBackend:
             await processes.wait_for_end(started.pid, started.start_ticks)
             self._pids.discard(started.pid)
 
-    async def _undo(self, handle: SandboxHandle, started: Launch | None) -> None:
-        if started is not None:
-            # The daemon may run although its pid is not known yet: it is below the launcher.
-            await asyncio.to_thread(
-                processes.kill_tree, started.pid, started.start_ticks, handle.uid
-            )
-            started.close()
-            self._pids.discard(started.pid)
+    async def _undo(self, handle: SandboxHandle, launching: asyncio.Task[Launch] | None) -> None:
+        if launching is not None:
+            with suppress(OSError):
+                await self._abandon(await launching, handle)
         await self.destroy(handle)
+
+    async def _abandon(self, started: Launch, handle: SandboxHandle) -> None:
+        if started.lease is not None:
+            self._leases[handle.sandbox_id] = started.lease
+        # The daemon may run although its pid is not known yet: it is below the launcher.
+        await asyncio.to_thread(processes.kill_tree, started.pid, started.start_ticks, handle.uid)
+        started.close()
+        self._pids.discard(started.pid)
 
     def _launch_config(self, spec: SandboxSpec, uid: int | None, level: str) -> dict[str, Any]:
         folder = self._folder(spec.sandbox_id)
@@ -172,19 +180,15 @@ def _make(folder: Path, uid: int | None) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # A sandbox that shares our user may have taken our own rights to its folders away.
-    for name in ("run", "work"):
-        with suppress(OSError):
-            os.chmod(folder / name, 0o700, follow_symlinks=False)
-    shutil.rmtree(folder, onerror=_opened_up)
-
-
-def _opened_up(remove: Any, path: str, _: Any) -> None:
-    """Tries once more with the folder above made writable; what then remains is swept later."""
-    with suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)
-        os.chmod(path, 0o700)
-        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    """Removes what a sandbox left, whose processes are all dead. What resists is found by
+    `list` and tried again."""
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        # It shared our user and took our rights away, or nested deeper than Python recurses.
+        commands = (("chmod", "-R", "u+rwx", "--"), ("rm", "-rf", "--"))
+        for command in commands:
+            subprocess.run([*command, folder], check=False, stderr=subprocess.DEVNULL)
 
 
 def _identified(handle: SandboxHandle, pid: int) -> SandboxHandle:
@@ -194,8 +198,12 @@ def _identified(handle: SandboxHandle, pid: int) -> SandboxHandle:
     return replace(handle, pid=pid, start_ticks=ticks)
 
 
-def _process_text(handle: SandboxHandle) -> str:
-    return json.dumps({"pid": handle.pid, "start_ticks": handle.start_ticks, "uid": handle.uid})
+def _note(folder: Path, handle: SandboxHandle) -> None:
+    """Writes what finds the sandbox again if this process dies; its uid before it has a pid."""
+    known = {"pid": handle.pid, "start_ticks": handle.start_ticks, "uid": handle.uid}
+    draft = folder / "process.new"
+    draft.write_text(json.dumps(known))
+    draft.rename(folder / "process")
 
 
 def _read(folder: Path) -> Found:

@@ -7,6 +7,7 @@ hostile processes is ended.
 import asyncio
 import ctypes
 import os
+import select
 import signal
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36
 _STATE, _PARENT, _SESSION, _START_TICKS = 0, 1, 3, 19  # fields after the name, proc(5)
 _ROUNDS = 20
+_DEATH_TIMEOUT_S = 5
 
 
 def become_subreaper() -> None:
@@ -85,6 +87,7 @@ def kill_tree(pid: int, ticks: int, uid: int | None) -> None:
         for descriptor in victims.values():
             _send(descriptor, signal.SIGKILL)
         for descriptor in victims.values():
+            _await_end(descriptor)
             _reap(descriptor)
     finally:
         for descriptor in victims.values():
@@ -148,6 +151,12 @@ def _stat(pid: int) -> list[str] | None:
 def _send(descriptor: int, number: signal.Signals) -> None:
     with suppress(OSError):
         signal.pidfd_send_signal(descriptor, number)
+
+
+def _await_end(descriptor: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll(_DEATH_TIMEOUT_S * 1000)
 
 
 def _reap(descriptor: int) -> None:

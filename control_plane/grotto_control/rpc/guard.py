@@ -8,8 +8,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, TypeAlias
@@ -24,6 +24,7 @@ from grotto_control.model.errors import GrottoError, Internal
 from grotto_control.rpc.status import STATUS
 from grotto_proto.metadata import AUTHORIZATION, REQUEST_ID, pack_error
 
+DRAIN_S = 10.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -56,7 +57,11 @@ class Guard:
     ) -> Callable[[Any, _Context], Awaitable[Any]]:
         async def handle(request: Any, context: _Context) -> Any:
             async with _Guarded(self, method, is_transfer, context) as call:
-                return await behaviour(request, call)
+                try:
+                    return await behaviour(request, call)
+                except GrottoError:
+                    await _drained(request)
+                    raise
 
         return handle
 
@@ -74,6 +79,19 @@ class Guard:
                     await context.write(item)
 
         return handle
+
+
+async def _drained(request: Any) -> None:
+    """Takes what a client is still sending before its call is refused.
+
+    A client of grpc.aio that is told of the end while it writes reports INTERNAL and
+    loses the status that says why.
+    """
+    if isinstance(request, AsyncIterator):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                async for _ in request:
+                    continue
 
 
 class _Guarded:

@@ -164,7 +164,7 @@ class RuntimeClient:
                     if not await _written(call, raw):
                         break
                 else:
-                    await call.done_writing()
+                    await _ended(call)
             reply = await call
         if reply is None:
             raise misbehaved("it sent what cannot be read")
@@ -204,13 +204,27 @@ def _translating(call: Any = None) -> Iterator[None]:
             call.cancel()
 
 
+_ALREADY_OVER = (
+    grpc.aio.AioRpcError,
+    grpc.aio.UsageError,
+    asyncio.InvalidStateError,
+    RuntimeError,
+)
+
+
 async def _written(call: Any, raw: bytes) -> bool:
     """Returns False if the daemon has ended the call already; its status says why."""
     try:
         await call.write(raw)
-    except (grpc.aio.AioRpcError, grpc.aio.UsageError, RuntimeError):
+    except _ALREADY_OVER:
         return False
     return True
+
+
+async def _ended(call: Any) -> None:
+    """Half-closes the call; one that the daemon has ended needs it no more."""
+    with suppress(*_ALREADY_OVER):
+        await call.done_writing()
 
 
 def _value_size(raw: bytes) -> int:

@@ -123,10 +123,11 @@ def _read_array(node: nodes.Array, source: Source) -> Any:
 
 
 def check_content(flat: Any, source: Source) -> None:
-    """Raises BadEnvelope for bytes that numpy would take as impossible values.
+    """Raises BadEnvelope for bytes that are no value of their type.
 
-    Counting a boolean mask adds its bytes up, so a byte over 1 makes numpy write past
-    what it allocated; code points over 0x10FFFF make strings that are none.
+    Libraries trust a boolean's byte: pandas finds more than two different ones, and
+    code that adds the bytes of a mask up counts wrong. A code point over 0x10FFFF
+    makes a string that is none.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
 """Executions: events, their folding, repetition after an outage, Ctrl-C."""
 
-import _thread
+import signal
 import threading
 
 import grpc
@@ -165,7 +165,7 @@ def test_a_bad_execution_id(session, execution_id):
 
 
 def test_a_lone_surrogate_is_refused_with_its_place(session, fake):
-    with pytest.raises(grotto.InvalidArgumentError, match="line 2, column 5"):
+    with pytest.raises(grotto.InvalidArgumentError, match="line 2, column 6"):
         session.execute("a = 1\nb = '\ud800'")
     assert not fake.requests["Execute"]
 
@@ -184,11 +184,16 @@ def test_nul_goes_through(session, fake, finished):
     assert fake.requests["Execute"][0].spec.source == "a\0b"
 
 
+def _press(running: threading.Event, main: int) -> None:
+    assert running.wait(10)
+    signal.pthread_kill(main, signal.SIGINT)
+
+
 @pytest.mark.parametrize("how", ["execute", "stream"])
 def test_ctrl_c_interrupts_the_sandbox_and_then_raises(session, fake, finished, how):
     stopped = finished(outcome=execution_pb2.OUTCOME_INTERRUPTED)
     fake.batches = [[], [stopped]]
-    presser = threading.Thread(target=lambda: (fake.running.wait(10), _thread.interrupt_main()))
+    presser = threading.Thread(target=_press, args=(fake.running, threading.get_ident()))
     presser.start()
     with pytest.raises(KeyboardInterrupt):
         _ = session.execute("code") if how == "execute" else list(session.stream("code"))

@@ -101,7 +101,7 @@ def test_a_call_that_must_not_happen_twice_is_not_repeated(fake, session, failur
 
 async def test_patience_ends(tmp_path):
     address = parse_url(f"unix://{tmp_path}/nobody.sock")
-    transport = Transport(address, "k", new_id=lambda: "i", backoff=Backoff(0.2, 0.01, 0.05))
+    transport = Transport(address, "k", new_id=lambda: "i", backoff=Backoff(9, 0.2, 0.01, 0.05))
     with pytest.raises(grotto.UnavailableError, match=r"nobody\.sock"):
         await transport.unary(transport.stub.ListSessions, sessions_pb2.ListSessionsRequest())
     with pytest.raises(grotto.UnavailableError, match=r"nobody\.sock"):
