@@ -3,6 +3,7 @@
 Each run has a temporary folder of its own, so that whatever is left in it is the run's.
 """
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -33,9 +34,13 @@ def reported() -> Iterator[set[str]]:
     Its value is what single tests have been failed for already.
     """
     known: set[str] = set()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # pytest-asyncio asks for one, and would leave it open
     before = Snapshot.take()
     yield known
-    _fail_for("the whole run", [line for line in leaks(before) if line not in known])
+    left = [line for line in leaks(before) if line not in known]
+    loop.close()
+    _fail_for("the whole run", left)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from grotto.errors import GrottoError
 
@@ -27,6 +27,8 @@ class Portal:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._pid = os.getpid()
+        self._gate = threading.Lock()
+        self._closing = False
         # A daemon thread: a client that was never closed must not keep the process alive.
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="grotto-client", daemon=True
@@ -43,15 +45,21 @@ class Portal:
         On KeyboardInterrupt the work is cancelled, after `on_interrupt` had its chance
         to end it in good order.
         """
-        future = self._submit(work)
+        job = _Job(work)
         try:
-            return future.result()
+            # Inside, for Ctrl-C may come at any moment, also while the job is handed over.
+            with self._gate:
+                self._check(work)
+                self._loop.call_soon_threadsafe(job.start)
+            return job.result.result()
         except concurrent.futures.CancelledError as error:
             raise GrottoError("The client was closed during this call.") from error
         except KeyboardInterrupt:
-            if on_interrupt is not None:
-                self._end_well(future, on_interrupt)
-            future.cancel()
+            try:
+                if on_interrupt is not None:
+                    self._end_well(job.result, on_interrupt)
+            finally:
+                self._loop.call_soon_threadsafe(job.cancel)
             raise
 
     def iterate(
@@ -73,25 +81,26 @@ class Portal:
 
     def close(self) -> None:
         """Cancels what runs, stops the loop and joins its thread. Idempotent."""
-        if self._loop.is_closed() or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return
-        with contextlib.suppress(GrottoError):
-            self.call(_drain())
+        with self._gate:  # what was let in before is drained, and nothing comes after
+            if self._closing:
+                return
+            self._closing = True
+        asyncio.run_coroutine_threadsafe(_drain(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        problem = self._problem()
-        if problem:
+    def _check(self, work: Coroutine[Any, Any, Any]) -> None:
+        if problem := self._problem():
             work.close()
             raise GrottoError(problem)
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _problem(self) -> str:
         if os.getpid() != self._pid:
             return "This client was made before a fork; make a new one in the child process."
-        if self._loop.is_closed():
+        if self._closing:
             return "This client is closed; make a new one."
         if threading.current_thread() is self._thread:
             return "The blocking client cannot be called from its own callbacks."
@@ -99,12 +108,42 @@ class Portal:
 
     def _end_well(
         self,
-        future: concurrent.futures.Future[T],
+        result: concurrent.futures.Future[T],
         on_interrupt: Callable[[], Coroutine[Any, Any, Any]],
     ) -> None:
         with contextlib.suppress(Exception):
-            self._submit(on_interrupt()).result(INTERRUPT_GRACE_S)
-            concurrent.futures.wait([future], INTERRUPT_GRACE_S)
+            told = asyncio.run_coroutine_threadsafe(on_interrupt(), self._loop)
+            told.result(INTERRUPT_GRACE_S)
+            concurrent.futures.wait([result], INTERRUPT_GRACE_S)
+
+
+class _Job(Generic[T]):
+    """One coroutine for the loop; its `result` is waited for on another thread."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.result: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        """On the loop's thread."""
+        self._task = asyncio.get_running_loop().create_task(self._work)
+        self._task.add_done_callback(self._tell)
+
+    def cancel(self) -> None:
+        """On the loop's thread; also for a job that never got there."""
+        if self._task is None:
+            self._work.close()
+        else:
+            self._task.cancel()
+
+    def _tell(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.result.cancel()
+        elif error := task.exception():
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(task.result())
 
 
 async def _next(events: AsyncGenerator[T, None], turn: asyncio.Lock) -> T:

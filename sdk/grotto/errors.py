@@ -44,7 +44,10 @@ class GrottoError(Exception):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".rstrip()
+        if not self.hint:
+            return self.message
+        stop = "" if self.message.endswith((".", "!", "?", ":", "\n")) else "."
+        return f"{self.message}{stop} {self.hint}"
 
 
 class AuthenticationError(GrottoError):

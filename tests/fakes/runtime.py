@@ -121,6 +121,7 @@ class FakeRuntime(runtime_pb2_grpc.RuntimeServicer):
             task = asyncio.create_task(self._run(found))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        await context.send_initial_metadata(())
         await found.done.wait()
         for batch in found.batches:
             yield batch

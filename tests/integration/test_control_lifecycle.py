@@ -39,16 +39,23 @@ async def world(folder: Path) -> AsyncIterator[World]:
 async def test_a_hundred_executes_at_once_run_in_the_order_they_were_sent(world: World) -> None:
     ada = await world.client()
     session = await ada.create()
-    calls = [ada.execute(session.id, f"say {i}", f"e{i}") for i in range(100)]
+    first = ada.execute(session.id, "hold", "e")
+    await first.initial_metadata()
+    calls = []
+    for i in range(100):
+        calls.append(ada.execute(session.id, f"say {i}", f"e{i}"))
+        await calls[-1].initial_metadata()  # it has its place in the queue
 
     async def output(call: Any) -> bytes:
         events = [event async for batch in call for event in batch.events]
         return bytes(events[0].stdout)
 
+    assert len(world.backend.only.runtime.executions) == 101  # all are queued behind the first
+    world.backend.only.runtime.release_one()
     outputs = await asyncio.gather(*map(output, calls))
     expected = [str(i) for i in range(100)]
     assert [text.decode() for text in outputs] == expected
-    assert world.backend.only.runtime.sources == [f"say {i}" for i in expected]
+    assert world.backend.only.runtime.sources == ["hold", *(f"say {i}" for i in expected)]
 
 
 async def test_a_client_that_vanishes_ends_its_stream_not_the_execution(world: World) -> None:

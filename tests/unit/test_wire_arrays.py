@@ -1,5 +1,7 @@
 """numpy arrays and scalars come back bit by bit, as views on the payload."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -170,3 +172,31 @@ def test_buffers_start_at_multiples_of_64() -> None:
     payload = bytearray(b"".join(encode([np.ones(3, "u1"), np.ones(5), np.ones(7)])))
     start = np.frombuffer(payload, "u1").ctypes.data
     assert all((array.ctypes.data - start) % 64 == 0 for array in decode(payload))
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_plain_values_import_no_data_library() -> None:
+    code = (
+        "import sys\n"
+        "from grotto_wire.values import decode, encode\n"
+        "decode(b''.join(encode({'a': [1, 'x' * 99, (2.5, {b'k'})]})))\n"
+        "print(sorted({'numpy', 'pandas', 'dill'} & set(sys.modules)))\n"
+    )
+    assert run(code) == "[]\n"
+
+
+def test_a_reader_without_numpy_says_what_to_install() -> None:
+    payload = b"".join(encode(np.arange(3)))
+    code = (
+        "import sys\n"
+        "sys.modules['numpy'] = None\n"
+        "from grotto_wire.values import BadEnvelope, decode\n"
+        f"try: decode({payload!r})\n"
+        "except BadEnvelope as error: print(error)\n"
+    )
+    assert "pip install 'grotto[data]'" in run(code)

@@ -16,13 +16,16 @@ class Runtime(Protocol):
 
     async def bind(self, request: runtime_pb2.BindRequest) -> Isolation: ...
 
-    def execute(
+    async def execute(
         self, spec: execution_pb2.ExecutionSpec, max_bytes: int
     ) -> AsyncGenerator[execution_pb2.EventBatch, None]:
-        """Ending the iteration early ends the stream, not the execution."""
+        """Returns when the execution has its place in the daemon's queue, or has failed.
+
+        Ending the iteration early ends the stream, not the execution.
+        """
         ...
 
-    def watch(
+    async def watch(
         self, execution_id: str, max_bytes: int
     ) -> AsyncGenerator[execution_pb2.EventBatch, None]: ...
 
@@ -34,7 +37,9 @@ class Runtime(Protocol):
         """`chunks` are serialised messages whose only field is 2, the chunk."""
         ...
 
-    def get_value(self, spec: values_pb2.GetSpec, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    async def get_value(
+        self, spec: values_pb2.GetSpec, max_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
         """Yields serialised GetValueChunk messages, the declared size first."""
         ...
 
@@ -48,7 +53,9 @@ class Runtime(Protocol):
         self, spec: values_pb2.FileSpec, chunks: AsyncIterator[bytes]
     ) -> values_pb2.FileInfo: ...
 
-    def download(self, spec: values_pb2.FileSpec, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    async def download(
+        self, spec: values_pb2.FileSpec, max_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
         """Yields serialised FileChunk messages, the file's info first."""
         ...
 

@@ -35,6 +35,9 @@ class Call:
 
     tenant: str
     request_id: str
+    accepted: Callable[[], Awaitable[None]]
+    """Tells the client, by initial metadata, that its call has its place in the queue: gRPC
+    itself does not keep the order of streams, so a client that waits for this does."""
 
 
 Reply = Callable[[Any, Call], Awaitable[Any]]
@@ -120,7 +123,7 @@ class _Guarded:
             self._places.enter_context(self._guard.admission.enter(identity, self._is_transfer))
         except GrottoError as error:
             await self._refuse(error)
-        return Call(identity.tenant, self._request_id)
+        return Call(identity.tenant, self._request_id, self._accepted)
 
     async def __aexit__(
         self,
@@ -145,6 +148,9 @@ class _Guarded:
             await self._refuse(refusal())
         else:
             self._count("CANCELLED")
+
+    async def _accepted(self) -> None:
+        await self._context.send_initial_metadata(())
 
     async def _refuse(self, error: GrottoError) -> NoReturn:
         status = STATUS[error.reason]

@@ -4,7 +4,7 @@ Each checks the request, finds the tenant's session, and forwards to its daemon.
 Payloads pass as opaque bytes.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -49,16 +49,18 @@ class SessionsService:
         return sessions_pb2.CloseSessionReply()
 
     def Execute(self, request: sessions_pb2.ExecuteRequest, call: Call) -> _Events:
-        def opened(session: LiveSession) -> _Events:
+        async def opened(session: LiveSession) -> _Events:
             requests.check_execution(request.spec)
-            return session.runtime.execute(request.spec, session.record.limits.output_bytes)
+            return await session.runtime.execute(request.spec, session.record.limits.output_bytes)
 
         return self._forwarded(call, request.session_id, opened)
 
     def WatchExecution(self, request: sessions_pb2.WatchExecutionRequest, call: Call) -> _Events:
-        def opened(session: LiveSession) -> _Events:
+        async def opened(session: LiveSession) -> _Events:
             requests.check_execution_id(request.execution_id)
-            return session.runtime.watch(request.execution_id, session.record.limits.output_bytes)
+            return await session.runtime.watch(
+                request.execution_id, session.record.limits.output_bytes
+            )
 
         return self._forwarded(call, request.session_id, opened)
 
@@ -80,12 +82,12 @@ class SessionsService:
     def GetValue(
         self, request: sessions_pb2.GetValueRequest, call: Call
     ) -> AsyncGenerator[bytes, None]:
-        def opened(session: LiveSession) -> AsyncGenerator[bytes, None]:
+        async def opened(session: LiveSession) -> AsyncGenerator[bytes, None]:
             requests.check_names(len(request.spec.names))
             limit = session.record.limits.value_bytes
             max_bytes = min(request.spec.max_bytes or limit, limit)
             spec = values_pb2.GetSpec(names=request.spec.names, max_bytes=max_bytes)
-            return session.runtime.get_value(spec, max_bytes)
+            return await session.runtime.get_value(spec, max_bytes)
 
         return self._forwarded(call, request.session_id, opened)
 
@@ -121,12 +123,12 @@ class SessionsService:
     def DownloadFile(
         self, request: sessions_pb2.DownloadFileRequest, call: Call
     ) -> AsyncGenerator[bytes, None]:
-        def opened(session: LiveSession) -> AsyncGenerator[bytes, None]:
+        async def opened(session: LiveSession) -> AsyncGenerator[bytes, None]:
             requests.check_path(request.path)
             limits = session.record.limits
             # A file may have holes: it can be larger than the disk that holds it.
             max_bytes = max(limits.disk_bytes, limits.value_bytes)
-            return session.runtime.download(values_pb2.FileSpec(path=request.path), max_bytes)
+            return await session.runtime.download(values_pb2.FileSpec(path=request.path), max_bytes)
 
         return self._forwarded(call, request.session_id, opened)
 
@@ -147,12 +149,13 @@ class SessionsService:
         self,
         call: Call,
         session_id: str,
-        opened: Callable[[LiveSession], AsyncGenerator[_Item, None]],
+        opened: Callable[[LiveSession], Awaitable[AsyncGenerator[_Item, None]]],
     ) -> AsyncGenerator[_Item, None]:
         async with (
             self._sessions.use(call.tenant, session_id) as session,
-            aclosing(opened(session)) as items,
+            aclosing(await opened(session)) as items,
         ):
+            await call.accepted()
             async for item in items:
                 yield item
 

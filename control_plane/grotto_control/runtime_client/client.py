@@ -66,18 +66,18 @@ class RuntimeClient:
         reply = await self._reply(self._stub.Bind, request, BIND_TIMEOUT_S)
         return replies.isolation(reply.isolation, self._backend)
 
-    def execute(
+    async def execute(
         self, spec: execution_pb2.ExecutionSpec, max_bytes: int
     ) -> AsyncGenerator[execution_pb2.EventBatch, None]:
         call = self._stub.Execute(spec, metadata=self._metadata)
-        return self._events(call, max_bytes, is_new=True)
+        return self._events(await _accepted(call), max_bytes, is_new=True)
 
-    def watch(
+    async def watch(
         self, execution_id: str, max_bytes: int
     ) -> AsyncGenerator[execution_pb2.EventBatch, None]:
         request = runtime_pb2.WatchRequest(execution_id=execution_id)
         call = self._stub.WatchExecution(request, metadata=self._metadata)
-        return self._events(call, max_bytes, is_new=False)
+        return self._events(await _accepted(call), max_bytes, is_new=False)
 
     async def interrupt(self) -> sessions_pb2.InterruptReply:
         request = runtime_pb2.RuntimeInterruptRequest()
@@ -101,13 +101,17 @@ class RuntimeClient:
         )
         return info
 
-    def get_value(self, spec: values_pb2.GetSpec, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    async def get_value(
+        self, spec: values_pb2.GetSpec, max_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
         call = self._get(spec, metadata=self._metadata)
-        return self._received(call, max_bytes, _value_size)
+        return self._received(await _accepted(call), max_bytes, _value_size)
 
-    def download(self, spec: values_pb2.FileSpec, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    async def download(
+        self, spec: values_pb2.FileSpec, max_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
         call = self._download(spec, metadata=self._metadata)
-        return self._received(call, max_bytes, _file_size)
+        return self._received(await _accepted(call), max_bytes, _file_size)
 
     async def describe(self) -> values_pb2.Variables:
         request = runtime_pb2.RuntimeDescribeRequest()
@@ -210,6 +214,16 @@ _ALREADY_OVER = (
     asyncio.InvalidStateError,
     RuntimeError,
 )
+
+
+async def _accepted(call: Any) -> Any:
+    """Returns the call when the daemon has sent its initial metadata, or the call has ended."""
+    try:
+        await call.initial_metadata()
+    except BaseException:
+        call.cancel()
+        raise
+    return call
 
 
 async def _written(call: Any, raw: bytes) -> bool:

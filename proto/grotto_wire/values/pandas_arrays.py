@@ -13,11 +13,11 @@ from grotto_wire.values.pandas_scalars import (
     closed_of,
     frequency_text,
     offset_of,
+    read_pandas_zone,
     zone_for_wire,
 )
 from grotto_wire.values.parts import Part, Sink
 from grotto_wire.values.source import Source
-from grotto_wire.values.temporal import read_zone
 from grotto_wire.values.texts import join_texts, split_texts
 
 NUMPY_KINDS = "biufcMmO"
@@ -176,7 +176,7 @@ def _read_datetimes(node: nodes.Datetimes, source: Source) -> Any:
     import pandas as pd
 
     values = array_of(node.values, source, "Mm")
-    zone = read_zone(node.zone, source)
+    zone = read_pandas_zone(node.zone, source)
     if zone is None:
         return pd.array(values, dtype=values.dtype, copy=False)
     dtype = pd.DatetimeTZDtype(np.datetime_data(array_of(node.values, source, "M").dtype)[0], zone)

@@ -85,6 +85,16 @@ def _interval(value: Any, _: Sink) -> Part:
 # ---- decode ----
 
 
+def read_pandas_zone(cell: nodes.Cell, source: Source) -> Any:
+    """Returns the time zone in a cell, of the library that this pandas takes for names."""
+    import pandas as pd
+
+    zone = read_zone(cell, source)
+    if type(zone) is zoneinfo.ZoneInfo and int(pd.__version__.split(".")[0]) < 3:
+        return pd.DatetimeTZDtype("ns", zone.key).tz
+    return zone
+
+
 def offset_of(text: str) -> Any:
     """Returns the frequency a text stands for; raises BadEnvelope."""
     from pandas.tseries.frequencies import to_offset
@@ -111,7 +121,7 @@ def _read_timestamp(node: nodes.Timestamp, source: Source) -> Any:
     import pandas as pd
 
     found = pd.Timestamp(np.int64(node.value).view(f"M8[{_unit(node.unit)}]")).as_unit(node.unit)
-    zone = read_zone(node.zone, source)
+    zone = read_pandas_zone(node.zone, source)
     return found if zone is None else found.tz_localize(dt.UTC).tz_convert(zone)
 
 
