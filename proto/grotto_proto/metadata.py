@@ -12,7 +12,7 @@ AUTHORIZATION = "authorization"
 REQUEST_ID = "grotto-request-id"
 """Chosen by the client, or by the control plane; appears in its log."""
 
-TOKEN = "grotto-token"
+TOKEN = "grotto-token"  # noqa: S105 - the name of the key
 """Control plane to daemon: the sandbox's own token."""
 
 ERROR = "grotto-error-bin"

@@ -122,9 +122,7 @@ class Worker:
             problem = problems.describe(late, 0)
         finally:
             self._executing = False
-        return Executed(
-            request.id, problem, output.result, self._interrupted, output.dropped_bytes
-        )
+        return Executed(request.id, problem, output.result, self._interrupted, output.dropped_bytes)
 
     def _listen_for_interrupts(self) -> None:
         """Puts the handler back that tenant code may have replaced or blocked."""

@@ -19,7 +19,9 @@ TEXTS = {
     ".cfg",
     "",
 }
-SKIPPED = {".git", ".venv", "build", "dist", "__pycache__"}
+SKIPPED = {"build", "dist", "__pycache__"}
+HIDDEN = {".ci", ".gitignore"}
+"""The hidden names that are the project's; other tools make the rest."""
 PRIVATE = re.compile(
     r"(?<![\w.$-])/(?:work|root|home/\w+|Users/\w+|opt/(?:wheels|pypi)\w*)(?:/[\w.-]+)+"
     r"|https?://[\w.-]*(?:artifactory|nexus|pypi-proxy|internal|corp)\b[\w./:-]*"
@@ -30,15 +32,19 @@ PRIVATE = re.compile(
 EXEMPT = {"tests/arch/test_hygiene.py"}
 
 
+def is_ours(parts: tuple[str, ...]) -> bool:
+    """Whether a path below the checkout is one of the project's own."""
+    return not any(part in SKIPPED or (part[0] == "." and part not in HIDDEN) for part in parts)
+
+
 def texts(checkout_root: Path) -> list[Path]:
     return [
         path
         for path in checkout_root.rglob("*")
         if path.suffix in TEXTS
-        and not SKIPPED.intersection(path.relative_to(checkout_root).parts)
-        and not any(part.endswith("_cache") for part in path.relative_to(checkout_root).parts)
-        and path.is_file()
+        and is_ours(path.relative_to(checkout_root).parts)
         and str(path.relative_to(checkout_root)) not in EXEMPT
+        and path.is_file()
     ]
 
 

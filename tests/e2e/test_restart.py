@@ -28,7 +28,9 @@ def test_a_killed_server_finds_its_sessions_again(server):
             server.start()
             assert session.execute("os.getpid()").result == worker
             assert session.execute("next(generator)").result == "2"
-            assert session.execute("database.execute('select n from t').fetchall()").result == "[(7,)]"
+            assert (
+                session.execute("database.execute('select n from t').fetchall()").result == "[(7,)]"
+            )
             assert session.retrieve("_") == [(7,)]
         assert client.sessions() == []
 
@@ -36,7 +38,9 @@ def test_a_killed_server_finds_its_sessions_again(server):
 def test_an_execution_that_outlived_the_server_is_asked_for_again(server):
     with grotto.connect(server.url, server.key("acme")) as client, client.session() as session:
         session.execute("n = 0")
-        events = session.stream("n += 1\nprint('on')\nimport time\ntime.sleep(2)\nn", execution_id="long")
+        events = session.stream(
+            "n += 1\nprint('on')\nimport time\ntime.sleep(2)\nn", execution_id="long"
+        )
         assert isinstance(next(events), grotto.Stdout)
         server.stop(signal.SIGKILL)
         server.start()
@@ -84,7 +88,10 @@ def test_a_revoked_key_no_longer_opens_anything(server):
 
 def sandboxes(server) -> list[str]:
     found = subprocess.run(
-        [sys.executable, "-c", FIND, str(server.data_dir)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FIND, str(server.data_dir)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return found.stdout.split()
 

@@ -76,7 +76,7 @@ def test_source_over_the_limit_is_refused_at_the_client_and_behind_it(session, r
 
 
 def test_lone_surrogates_in_source_are_explained(session):
-    with pytest.raises(grotto.InvalidArgumentError, match="surrogate|UTF-8"):
+    with pytest.raises(grotto.InvalidArgumentError, match="surrogate"):
         session.execute("x = '\ud800'")
 
 
@@ -89,7 +89,10 @@ def test_a_name_that_cannot_be_bound_is_refused_at_the_client_and_behind_it(sess
     stub, metadata = raw
     spec = values_pb2.PutSpec(names=[name], size_bytes=3)
     header = sessions_pb2.PutValueHeader(session_id=session.id, spec=spec)
-    parts = [sessions_pb2.PutValueRequest(header=header), sessions_pb2.PutValueRequest(chunk=b"xyz")]
+    parts = [
+        sessions_pb2.PutValueRequest(header=header),
+        sessions_pb2.PutValueRequest(chunk=b"xyz"),
+    ]
     with pytest.raises(grpc.RpcError) as caught:
         stub.PutValue(iter(parts), metadata=metadata)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -130,7 +133,7 @@ def test_a_stream_cut_half_way_binds_nothing(session, raw):
 def test_a_value_over_the_limit_is_refused_both_ways(client):
     limits = grotto.Limits(value_bytes="1MiB")
     with client.session(policy="open", limits=limits) as session:
-        with pytest.raises(grotto.ValueTooLargeError, match="1,?048,?576"):
+        with pytest.raises(grotto.ValueTooLargeError, match="1,048,576"):
             session.inject("big", b"x" * 2_000_000)
         session.execute("big = b'x' * 2_000_000; small = b'x' * 1000")
         with pytest.raises(grotto.ValueTooLargeError):

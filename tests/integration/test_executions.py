@@ -34,7 +34,9 @@ def test_invalid_utf8_and_surrogates_in_output_are_replaced(session):
 
 
 def test_output_over_the_limit_is_counted_and_said(session):
-    ran = session.execute("print('x' * 3_000_000)\n'still here'", limits=grotto.Limits(output_bytes=1000))
+    ran = session.execute(
+        "print('x' * 3_000_000)\n'still here'", limits=grotto.Limits(output_bytes=1000)
+    )
     assert ran.truncated
     assert len(ran.stdout) <= 1000
     assert ran.ok
@@ -58,7 +60,9 @@ def test_displays_come_as_mime_bundles(session):
 
 def test_top_level_await_works_and_its_loop_lives_on(session):
     assert session.execute("import asyncio\nawait asyncio.sleep(0, 'slept')").result == "'slept'"
-    session.execute("task = asyncio.get_running_loop().create_task(asyncio.sleep(0, 5))\nawait asyncio.sleep(0)")
+    session.execute(
+        "task = asyncio.get_running_loop().create_task(asyncio.sleep(0, 5))\nawait asyncio.sleep(0)"
+    )
     assert session.execute("await task").result == "5"
 
 
@@ -98,7 +102,10 @@ def test_what_goes_wrong_in_tenant_code_is_raised_as_data(session, source, name)
 
 
 def test_usage_says_what_it_cost(session):
-    ran = session.execute("import time\nn = sum(range(3_000_000))\nblock = bytearray(80_000_000)\nblock[::4096] = bytes(len(block[::4096]))")
+    ran = session.execute(
+        "n = sum(range(3_000_000))\nblock = bytearray(80_000_000)\n"
+        "block[::4096] = bytes(len(block[::4096]))"
+    )
     assert ran.usage.wall_s >= ran.usage.cpu_s * 0.5 > 0
     assert ran.usage.peak_memory_bytes > 80_000_000
     assert session.usage().executions == 1
@@ -109,13 +116,17 @@ def test_a_refusal_lists_every_violation_and_runs_nothing(client):
         refused = session.execute("ran = True\nimport os\nimport subprocess\neval('1')")
         assert refused.outcome is grotto.Outcome.REFUSED
         assert [v.line for v in refused.violations] == [2, 3, 4]
-        assert all(v.layer == "ast" and v.column >= 1 and v.why and v.hint for v in refused.violations)
+        assert all(
+            v.layer == "ast" and v.column >= 1 and v.why and v.hint for v in refused.violations
+        )
         assert session.execute("ran").error.name == "NameError"
 
 
 def test_interrupt_is_answered_while_code_runs(session):
     outcome = []
-    events = session.stream("import time\nprint('started', flush=True)\nwhile True: time.sleep(0.01)")
+    events = session.stream(
+        "import time\nprint('started', flush=True)\nwhile True: time.sleep(0.01)"
+    )
     for event in events:
         if isinstance(event, grotto.Stdout):
             threading.Thread(target=lambda: outcome.append(session.interrupt())).start()
@@ -150,7 +161,9 @@ def test_reset_empties_the_namespace(session):
 
 def test_variables_say_name_type_size_and_origin(session):
     session.inject("sales", [1, 2], description="by hand")
-    session.execute("import math\ndef area(r: float) -> float:\n    'Of a circle.'\n    return math.pi * r * r")
+    session.execute(
+        "import math\ndef area(r: float) -> float:\n    'Of a circle.'\n    return math.pi * r * r"
+    )
     found = {variable.name: variable for variable in session.variables()}
     assert set(found) == {"sales", "area"}
     assert (found["sales"].type, found["sales"].origin) == ("list", "injected")
@@ -174,7 +187,8 @@ def test_files_go_up_down_and_are_listed(session, tmp_path):
 def test_a_background_thread_does_not_print_into_the_next_execution(session):
     session.execute(
         "import threading, time\nstop = threading.Event()\n"
-        "def chat():\n    while not stop.is_set():\n        print('noise', flush=True); time.sleep(0.001)\n"
+        "def chat():\n    while not stop.is_set():\n"
+        "        print('noise', flush=True); time.sleep(0.001)\n"
         "threading.Thread(target=chat).start()"
     )
     assert session.execute("stop.set()\nimport time; time.sleep(0.05)\nNone").ok

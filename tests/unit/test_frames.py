@@ -5,6 +5,7 @@ import socket
 
 import msgspec
 import pytest
+
 from grotto_wire import frames
 
 

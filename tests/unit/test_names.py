@@ -1,6 +1,7 @@
 """Which names can be bound."""
 
 import pytest
+
 from grotto_wire.names import InvalidName, check_name, check_readable
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from grotto_proto.v1 import execution_pb2 as pb
 from grotto_runtime import verdict
 from grotto_runtime.errors import RuntimeFailure
