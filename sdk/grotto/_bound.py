@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 from grotto._chunks import OnTransfer, Transfer
@@ -21,6 +22,8 @@ class Bound:
         self._transport = transport
         self._info = info
         self._on_transfer = on_transfer
+        self._turn = asyncio.Lock()
+        """Held while a call that touches the namespace is on its way to the session's queue."""
 
     @property
     def id(self) -> str:

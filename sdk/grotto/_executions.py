@@ -81,7 +81,7 @@ class Executions(Bound):
         recorder = Recorder(chosen)
         # Repeating Execute is safe: the sandbox runs one id once.
         return recorder, self._follow(
-            lambda: self._transport.stream(stub.Execute, request), recorder
+            lambda: self._transport.stream(stub.Execute, request, self._turn), recorder
         )
 
     async def _follow(

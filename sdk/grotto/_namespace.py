@@ -48,10 +48,11 @@ class Namespace(Bound):
                 names=list(bound), size_bytes=size_bytes, descriptions=descriptions
             ),
         )
-        await self._transport.send(
-            self._transport.stub.PutValue,
-            lambda: self._put_requests(header, segments, ", ".join(bound)),
-        )
+        async with self._turn:
+            await self._transport.send(
+                self._transport.stub.PutValue,
+                lambda: self._put_requests(header, segments, ", ".join(bound)),
+            )
 
     async def _put_requests(
         self, header: sessions_pb2.PutValueHeader, segments: list[Any], name: str
@@ -85,7 +86,7 @@ class Namespace(Bound):
         self, request: sessions_pb2.GetValueRequest, name: str, max_bytes: int
     ) -> memoryview:
         gathering: Gathering | None = None
-        parts = self._transport.stream(self._transport.stub.GetValue, request)
+        parts = self._transport.stream(self._transport.stub.GetValue, request, self._turn)
         async with aclosing(parts):
             async for part in parts:
                 if gathering is None:
@@ -102,7 +103,8 @@ class Namespace(Bound):
     async def variables(self) -> list[Variable]:
         """Returns what the namespace holds, in the order it was bound."""
         request = sessions_pb2.DescribeNamespaceRequest(session_id=self.id)
-        reply = await self._transport.unary(self._transport.stub.DescribeNamespace, request)
+        async with self._turn:
+            reply = await self._transport.unary(self._transport.stub.DescribeNamespace, request)
         return [Variable.from_wire(variable) for variable in reply.variables]
 
     async def describe(self) -> str:
@@ -114,12 +116,14 @@ class Namespace(Bound):
         request = sessions_pb2.DeleteVariablesRequest(
             session_id=self.id, spec=values_pb2.DeleteSpec(names=retrieve_names(names))
         )
-        await self._transport.once(self._transport.stub.DeleteVariables, request)
+        async with self._turn:
+            await self._transport.once(self._transport.stub.DeleteVariables, request)
 
     async def reset(self) -> None:
         """Starts a fresh interpreter: every variable goes, files stay."""
         request = sessions_pb2.ResetRequest(session_id=self.id)
-        await self._transport.once(self._transport.stub.Reset, request)
+        async with self._turn:
+            await self._transport.once(self._transport.stub.Reset, request)
 
 
 def _encode(items: dict[str, object]) -> tuple[list[Any], int]:

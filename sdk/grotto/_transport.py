@@ -192,11 +192,24 @@ class Transport:
             raise self._mapped(error, metadata) from error
 
     async def stream(
-        self, call: grpc.aio.UnaryStreamMultiCallable[Req, Res], request: Req
+        self,
+        call: grpc.aio.UnaryStreamMultiCallable[Req, Res],
+        request: Req,
+        turn: asyncio.Lock | None = None,
     ) -> AsyncGenerator[Res, None]:
-        """Yields one try's replies; leaving the generator cancels the call."""
+        """Yields one try's replies; leaving the generator cancels the call.
+
+        `turn` is held from before the call is made until the server has taken it: gRPC
+        does not keep the order of calls that are started at once.
+        """
         metadata = self._metadata()
+        if turn is not None:
+            await turn.acquire()
         running = call(request, metadata=metadata)
+        if turn is not None:
+            taken = asyncio.ensure_future(running.initial_metadata())
+            taken.add_done_callback(_looked_at)
+            taken.add_done_callback(lambda _: turn.release())
         try:
             async for reply in running:
                 yield reply
@@ -279,3 +292,9 @@ def _untransferable(detail: errors_pb2.ErrorDetail, request_id: str) -> Untransf
         hint=printable(detail.hint),
         request_id=request_id,
     )
+
+
+def _looked_at(done: asyncio.Future[object]) -> None:
+    """The failure of a call is told by its replies; asyncio would complain of it here."""
+    if not done.cancelled():
+        done.exception()
