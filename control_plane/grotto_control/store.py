@@ -6,15 +6,14 @@ Owns the tables and their file. Writers of one process take turns; other process
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from grotto_control.core.store import Bounds
 from grotto_control.model.errors import CapacityReached, PermissionDenied, QuotaExceeded
@@ -28,6 +27,7 @@ from grotto_control.model.records import (
     SessionStatus,
 )
 
+_T = TypeVar("_T")
 _SCHEMA = sa.MetaData()
 
 _KEYS = sa.Table(
@@ -82,15 +82,19 @@ class _SessionBody(msgspec.Struct, frozen=True):
 
 
 class SqliteStore:
-    """Implements `core.store.Store` on one database file; make it with `open_store`."""
+    """Implements `core.store.Store` on one database file; make it with `open_store`.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Every call is one transaction, run whole on a thread of the store's own: a call that is
+    cancelled meanwhile still takes place.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "grotto-store")
+        self._closed = False
 
     async def add_key(self, record: KeyRecord) -> None:
-        async with self._writing() as connection:
-            await connection.execute(_KEYS.insert().values(_columns(record)))
+        await self._write(_KEYS.insert().values(_columns(record)))
 
     async def find_key(self, key_id: str) -> KeyRecord | None:
         rows = await self._rows(_KEYS.select().where(_KEYS.c.key_id == key_id))
@@ -103,77 +107,92 @@ class SqliteStore:
     async def revoke_key(self, key_id: str, now_s: float) -> bool:
         revoked = sa.func.coalesce(_KEYS.c.revoked_s, now_s)
         statement = _KEYS.update().where(_KEYS.c.key_id == key_id).values(revoked_s=revoked)
-        async with self._writing() as connection:
-            return (await connection.execute(statement)).rowcount > 0
+        return await self._write(statement) > 0
 
     async def reserve_session(self, record: SessionRecord, bounds: Bounds) -> SessionRecord | None:
-        async with self._writing() as connection:
-            existing = await _idempotent(connection, record)
+        def work(connection: sa.Connection) -> SessionRecord | None:
+            existing = _idempotent(connection, record)
             if existing is None:
-                await _check_bounds(connection, record.tenant, bounds)
-                await connection.execute(_SESSIONS.insert().values(_session_row(record)))
+                _check_bounds(connection, record.tenant, bounds)
+                connection.execute(_SESSIONS.insert().values(_session_row(record)))
             return existing
 
+        return await self._transact(work)
+
     async def put_session(self, record: SessionRecord) -> None:
-        async with self._writing() as connection:
-            await connection.execute(_update_session(record))
+        await self._write(_update_session(record))
 
     async def bind(self, session: SessionRecord, sandbox: SandboxRecord) -> None:
-        async with self._writing() as connection:
-            await connection.execute(_update_session(session))
-            await connection.execute(_upsert_sandbox(sandbox))
+        await self._write(_update_session(session), _upsert_sandbox(sandbox))
 
     async def remove_session(self, tenant: str, session_id: str) -> None:
-        async with self._writing() as connection:
-            await connection.execute(_SESSIONS.delete().where(_is_session(tenant, session_id)))
+        await self._write(_SESSIONS.delete().where(_is_session(tenant, session_id)))
 
     async def sessions(self) -> Sequence[SessionRecord]:
         return [_session(row) for row in await self._rows(_SESSIONS.select())]
 
     async def put_sandbox(self, record: SandboxRecord) -> None:
-        async with self._writing() as connection:
-            await connection.execute(_upsert_sandbox(record))
+        await self._write(_upsert_sandbox(record))
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
-        async with self._writing() as connection:
-            await connection.execute(
-                _SANDBOXES.delete().where(_SANDBOXES.c.sandbox_id == sandbox_id)
-            )
+        await self._write(_SANDBOXES.delete().where(_SANDBOXES.c.sandbox_id == sandbox_id))
 
     async def sandboxes(self) -> Sequence[SandboxRecord]:
         return [_sandbox(row) for row in await self._rows(_SANDBOXES.select())]
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        """Idempotent."""
+        if not self._closed:
+            self._closed = True
+            await self._on_thread(self._engine.dispose)
+            self._thread.shutdown()
 
     async def _rows(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        async with self._engine.connect() as connection:
-            rows: Sequence[sa.Row[Any]] = (await connection.execute(statement)).all()
-            return rows
+        def work() -> Sequence[sa.Row[Any]]:
+            with self._engine.connect() as connection:
+                return connection.execute(statement).all()
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        async with self._turn, self._engine.connect() as connection:
-            # The write lock first: what a transaction has read can then not change under it.
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                await connection.rollback()
-                raise
-            await connection.commit()
+        return await self._on_thread(work)
+
+    async def _write(self, *statements: sa.Executable) -> int:
+        """Executes statements in one transaction; returns the rows the last one changed."""
+
+        def work(connection: sa.Connection) -> int:
+            return [connection.execute(statement).rowcount for statement in statements][-1]
+
+        return await self._transact(work)
+
+    async def _transact(self, work: Callable[[sa.Connection], _T]) -> _T:
+        def whole() -> _T:
+            with self._engine.connect() as connection:
+                # The write lock first: what a transaction has read cannot change under it.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    result = work(connection)
+                except BaseException:
+                    connection.rollback()
+                    raise
+                connection.commit()
+                return result
+
+        return await self._on_thread(whole)
+
+    async def _on_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 async def open_store(path: Path) -> SqliteStore:
     """Returns the store in the file `path`, made with mode 0600 if it is not there."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-    sa.event.listen(engine.sync_engine, "connect", _set_up)
-    async with engine.connect() as connection:
-        await connection.exec_driver_sql("BEGIN IMMEDIATE")
-        await connection.run_sync(_SCHEMA.create_all)
-        await connection.commit()
-    return SqliteStore(engine)
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        poolclass=sa.StaticPool,
+        connect_args={"check_same_thread": False},
+    )
+    sa.event.listen(engine, "connect", _set_up)
+    store = SqliteStore(engine)
+    await store._transact(_SCHEMA.create_all)
+    return store
 
 
 def _set_up(connection: Any, _record: Any) -> None:
@@ -184,24 +203,24 @@ def _set_up(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-async def _idempotent(connection: AsyncConnection, record: SessionRecord) -> SessionRecord | None:
+def _idempotent(connection: sa.Connection, record: SessionRecord) -> SessionRecord | None:
     if record.idempotency_key is None:
         return None
     statement = _SESSIONS.select().where(
         _SESSIONS.c.tenant == record.tenant,
         _SESSIONS.c.idempotency_key == record.idempotency_key,
     )
-    row = (await connection.execute(statement)).one_or_none()
+    row = connection.execute(statement).one_or_none()
     return _session(row) if row is not None else None
 
 
-async def _check_bounds(connection: AsyncConnection, tenant: str, bounds: Bounds) -> None:
+def _check_bounds(connection: sa.Connection, tenant: str, bounds: Bounds) -> None:
     statement = (
         sa.select(_SESSIONS.c.tenant, sa.func.count())
         .where(_SESSIONS.c.status != SessionStatus.LOST.value)
         .group_by(_SESSIONS.c.tenant)
     )
-    counts: dict[str, int] = {row[0]: row[1] for row in await connection.execute(statement)}
+    counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(statement)}
     others = len(counts.keys() - {tenant})
     if bounds.tenants is not None and others >= bounds.tenants:
         raise PermissionDenied(

@@ -50,14 +50,23 @@ class Spawn(msgspec.Struct, tag=True, frozen=True):
     """Fork a worker. Descriptors: its channel, stdout, stderr."""
 
     id: int
+
+
+# ---- daemon to worker -------------------------------------------------------
+
+
+class Configure(msgspec.Struct, tag=True, frozen=True):
+    """What a session fixes for its workers; the first frame to one from the zygote.
+
+    Sizes in bytes.
+    """
+
+    id: int
     env: dict[str, str]
     workspace: str
     memory_bytes: int
     pids: int
     cpus: float
-
-
-# ---- daemon to worker -------------------------------------------------------
 
 
 class Execute(msgspec.Struct, tag=True, frozen=True):
@@ -156,6 +165,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
     id: int
     size_bytes: int = 0
     variables: list[VariableInfo] = []
+    layers: list[str] = []
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
@@ -172,7 +182,7 @@ REASONS = frozenset(
 )
 
 ToZygote = Prepare | Spawn
-ToWorker = Execute | Put | Get | Describe | Delete | Freeze | Thaw
+ToWorker = Configure | Execute | Put | Get | Describe | Delete | Freeze | Thaw
 FromWorker = Hello | Display | Executed | Done | Failed
 
 

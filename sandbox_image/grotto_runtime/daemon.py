@@ -16,7 +16,8 @@ from grotto_runtime.files import Workspace
 from grotto_runtime.processes import Reaper
 from grotto_runtime.session import Session
 from grotto_runtime.supervisor import Supervisor
-from grotto_runtime.zygote import WorkerSettings, Zygote
+from grotto_runtime.zygote import Zygote
+from grotto_wire import frames
 
 
 class Daemon:
@@ -66,7 +67,7 @@ class Daemon:
             supervisor = Supervisor(
                 self._zygote,
                 self._reaper,
-                _settings(request, self._workspace),
+                _configure(request, self._workspace),
                 request.recovery != sessions_pb2.RECOVERY_OFF,
                 self._owned,
             )
@@ -123,8 +124,9 @@ class Daemon:
             self.stop()
 
 
-def _settings(request: runtime_pb2.BindRequest, workspace: str) -> WorkerSettings:
-    return WorkerSettings(
+def _configure(request: runtime_pb2.BindRequest, workspace: str) -> frames.Configure:
+    return frames.Configure(
+        id=0,
         env=dict(request.env),
         workspace=workspace,
         memory_bytes=request.limits.memory_bytes,

@@ -18,9 +18,11 @@ from grotto_runtime.pipes import OutputPipe
 class Incarnation:
     """Made before the process is; `born` once its first frame names its pid."""
 
-    def __init__(self, on_frame: Callable[[Any], None], reaper: processes.Reaper) -> None:
+    def __init__(self, reaper: processes.Reaper) -> None:
         ours, self._theirs = pair()
-        self.channel = DaemonChannel(ours, on_frame)
+        self.channel = DaemonChannel(ours, self._frame)
+        self.on_frame: Callable[[Any], None] = _ignore
+        """Gets the frames that answer no request."""
         self.stdout = OutputPipe()
         self.stderr = OutputPipe()
         self.exited: asyncio.Future[processes.Ended] = asyncio.get_running_loop().create_future()
@@ -72,6 +74,9 @@ class Incarnation:
         self.stderr.close()
         self._unwatch()
 
+    def _frame(self, message: Any) -> None:
+        self.on_frame(message)
+
     def _on_exit(self) -> None:
         self._unwatch()
         if not self.exited.done():
@@ -83,3 +88,7 @@ class Incarnation:
                 asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def _ignore(message: Any) -> None:
+    """A frame of no execution."""

@@ -99,6 +99,7 @@ async def _zygote(config: LaunchConfig, entered: Entered, reaper: "Reaper") -> "
             preload=config.preload,
         )
     )
+    await zygote.spawn_spare()
     return zygote
 
 

@@ -20,10 +20,12 @@ from grotto_runtime.channel import ChannelClosed
 from grotto_runtime.errors import FROM_WORKER, RuntimeFailure
 from grotto_runtime.incarnation import Incarnation
 from grotto_runtime.processes import Reaper
-from grotto_runtime.zygote import WorkerSettings, Zygote
+from grotto_runtime.zygote import Zygote
 from grotto_wire import frames
 
 FREEZE_S = 10.0
+REPLY_FIRST_S = 0.005
+"""A fork takes a core for milliseconds: the reply is given that time to leave."""
 THAW_S = 10.0
 
 
@@ -51,7 +53,7 @@ class Supervisor:
         self,
         zygote: Zygote,
         reaper: Reaper,
-        settings: WorkerSettings,
+        configure: frames.Configure,
         keep_points: bool,
         own_pids: Callable[[], set[int]],
     ) -> None:
@@ -61,7 +63,7 @@ class Supervisor:
         self.on_frame: Callable[[Any], None] = _ignore
         self._zygote = zygote
         self._reaper = reaper
-        self._settings = settings
+        self._configure = configure
         self._keep_points = keep_points
         self._own_pids = own_pids
         self._ids = itertools.count(1)
@@ -87,7 +89,7 @@ class Supervisor:
 
     async def start(self) -> None:
         """Spawns an empty live worker."""
-        self._live, self.layers = await self._zygote.spawn(self._settings, self._frame)
+        self._live, self.layers = await self._zygote.spawn(self._configure, self._frame)
         self._pristine, self._dirty = True, False
 
     async def ready(self) -> Incarnation:
@@ -184,6 +186,7 @@ class Supervisor:
     # ---- recovery points ----
 
     async def _freeze_when_idle(self) -> None:
+        await asyncio.sleep(REPLY_FIRST_S)
         async with self.turn:
             if self._dirty and not self.worker.exited.done():
                 await self._freeze()
@@ -193,7 +196,8 @@ class Supervisor:
         self._dirty = False
         if not self._keep_points:
             return
-        copy = Incarnation(self._frame, self._reaper)
+        copy = Incarnation(self._reaper)
+        copy.on_frame = self._frame
         request = frames.Freeze(self.next_id())
         hello = copy.channel.expect(request.id)
         try:

@@ -18,6 +18,7 @@ from grotto_wire.frames import (
     MAX_BUNDLE_BYTES,
     Channel,
     Closed,
+    Configure,
     Delete,
     Describe,
     Display,
@@ -32,7 +33,7 @@ from grotto_wire.frames import (
     Thaw,
     ToWorker,
 )
-from grotto_worker import namespace, problems, values
+from grotto_worker import harden, namespace, problems, values
 from grotto_worker.shell import Shell
 
 COPIED_BELOW_BYTES = 1024 * 1024
@@ -62,9 +63,10 @@ class Refusal(Exception):
 class Worker:
     """One interpreter behind one channel."""
 
-    def __init__(self, channel: Channel, shell: Shell) -> None:
+    def __init__(self, channel: Channel, shell: Shell, level: str) -> None:
         self._channel = channel
         self._shell = shell
+        self._level = level
         self._descriptions: dict[str, str] = {}
         self._executing = False
         self._interrupted = False
@@ -95,6 +97,7 @@ class Worker:
 
     def _answer(self, request: Any, descriptors: list[int]) -> Done | Failed:
         handlers: dict[Any, Callable[[Any, list[int]], Done]] = {
+            Configure: self._configure,
             Put: self._put,
             Get: self._get,
             Describe: self._describe,
@@ -104,6 +107,18 @@ class Worker:
             return handlers[type(request)](request, descriptors)
         except Refusal as refusal:
             return Failed(request.id, refusal.reason, refusal.message, refusal.hint)
+
+    def _configure(self, request: Configure, _: list[int]) -> Done:
+        os.environ.update(request.env)
+        os.chdir(request.workspace)
+        sys.path.insert(0, request.workspace)
+        layers = harden.limit_worker(
+            memory_bytes=request.memory_bytes,
+            # Outside an own user namespace the kernel counts all processes of the user.
+            pids=request.pids if self._level == "full" else None,
+            cpus=request.cpus,
+        )
+        return Done(request.id, layers=layers)
 
     # ---- executions ----
 

@@ -8,7 +8,6 @@ import gc
 import importlib
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 from grotto_wire.frames import Channel, Closed, Done, Hello, Prepare, Spawn, ToZygote
@@ -93,18 +92,10 @@ def _become_worker(shell: "Shell", request: Spawn, descriptors: list[int], level
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         channel = adopt(descriptors)
-        os.environ.update(request.env)
-        os.chdir(request.workspace)
-        sys.path.insert(0, request.workspace)
         layers = harden.scope_worker()
-        layers += harden.limit_worker(
-            memory_bytes=request.memory_bytes,
-            # Outside an own user namespace the kernel counts all processes of the user.
-            pids=request.pids if level == "full" else None,
-            cpus=request.cpus,
-        )
+        shell.warm_up()
         channel.send(Hello(id=request.id, layers=layers))
-        Worker(channel, shell).run()
+        Worker(channel, shell, level).run()
         status = 0
     finally:
         os._exit(status)

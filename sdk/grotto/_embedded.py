@@ -27,7 +27,7 @@ from grotto.errors import InvalidArgumentError, UnavailableError
 READY_DEADLINE_S = 60.0
 STOP_GRACE_S = 10.0
 _BACKENDS = ("auto", "local")
-_NEEDED = ("sqlalchemy", "aiosqlite", "structlog", "prometheus_client", "grpc_health", "IPython")
+_NEEDED = ("sqlalchemy", "structlog", "prometheus_client", "grpc_health", "IPython")
 _PREFIX = "grotto-local-"
 _LOCK = "owner.lock"
 _MAX_DIRECTORY_CHARS = 40

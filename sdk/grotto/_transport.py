@@ -208,8 +208,7 @@ class Transport:
         running = call(request, metadata=metadata)
         if turn is not None:
             taken = asyncio.ensure_future(running.initial_metadata())
-            taken.add_done_callback(_looked_at)
-            taken.add_done_callback(lambda _: turn.release())
+            taken.add_done_callback(lambda done: _taken(done, turn))
         try:
             async for reply in running:
                 yield reply
@@ -294,7 +293,7 @@ def _untransferable(detail: errors_pb2.ErrorDetail, request_id: str) -> Untransf
     )
 
 
-def _looked_at(done: asyncio.Future[object]) -> None:
-    """The failure of a call is told by its replies; asyncio would complain of it here."""
+def _taken(done: asyncio.Task[grpc.aio.Metadata], turn: asyncio.Lock) -> None:
+    turn.release()
     if not done.cancelled():
-        done.exception()
+        done.exception()  # the replies tell it; asyncio would complain of it here

@@ -218,16 +218,16 @@ class Sessions:
     async def _create(
         self, record: SessionRecord, request: sessions_pb2.CreateSessionRequest
     ) -> LiveSession:
-        existing = await self._store.reserve_session(record, self._rules.bounds)
-        if existing is not None:
-            return self.get(existing.tenant, existing.session_id)
         key = (record.tenant, record.session_id)
         session = LiveSession(record, None, self._clock())
-        self._live[key] = session
         try:
+            existing = await self._store.reserve_session(record, self._rules.bounds)
+            if existing is not None:
+                return self.get(existing.tenant, existing.session_id)
+            self._live[key] = session
             session.record, session.sandbox = await self._creator.create(record, request)
         except BaseException:
-            del self._live[key]
+            self._live.pop(key, None)
             await asyncio.shield(self._store.remove_session(*key))
             raise
         session.used_s = self._clock()
