@@ -10,6 +10,7 @@ from benchmarks.kernel import kernel
 from benchmarks.measure import FLOOR, GROTTO, KERNEL, Arm, Arms, Bound, Row, timed
 
 CELL = "x += 1"
+BURST = 20
 PAUSE_S = 0.02
 """Between two cells of the recovery row; what an agent's thinking would be, and far shorter."""
 
@@ -64,6 +65,25 @@ def _after_a_pause(opened: grotto.Session) -> Callable[[], float]:
     return sample
 
 
+@contextmanager
+def _recovery_cost_in_bursts() -> Iterator[Arms]:
+    with (
+        closing(grotto.local()) as client,
+        client.session(recovery="auto") as on,
+        client.session(recovery="off") as off,
+    ):
+        run(on, "x = 0")
+        run(off, "x = 0")
+        yield {GROTTO: Arm(_burst(on), 20, 2), FLOOR: Arm(_burst(off), 20, 2)}
+
+
+def _burst(opened: grotto.Session) -> Callable[[], float]:
+    def sample() -> float:
+        return timed(lambda: [run(opened, CELL) for _ in range(BURST)]) / BURST
+
+    return sample
+
+
 ROWS = [
     Row(
         "cell",
@@ -78,5 +98,11 @@ ROWS = [
         _recovery_cost,
         (Bound(1.15, FLOOR),),
         note="floor: the same run with recovery off",
+    ),
+    Row(
+        "burst",
+        f"the same, {BURST} cells back to back, each",
+        _recovery_cost_in_bursts,
+        note="floor: the same run with recovery off. No budget: a fork lies between two cells",
     ),
 ]

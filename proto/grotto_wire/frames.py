@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 HEADER = struct.Struct("!IHH")
-MAX_FRAME_BYTES = 16 * 1024 * 1024
+MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_DESCRIPTORS = 4
 MAX_BUNDLE_BYTES = 3 * 1024 * 1024
 """Of one display or result; a larger one is dropped whole, and counted."""

@@ -16,6 +16,7 @@ from grotto_runtime.files import Workspace
 from grotto_runtime.processes import Reaper
 from grotto_runtime.session import Session
 from grotto_runtime.supervisor import Supervisor
+from grotto_runtime.tree import Tree
 from grotto_runtime.zygote import Zygote
 from grotto_wire import frames
 
@@ -69,7 +70,7 @@ class Daemon:
                 self._reaper,
                 _configure(request, self._workspace),
                 request.recovery != sessions_pb2.RECOVERY_OFF,
-                self._owned,
+                Tree(self._owned, self._reaper),
             )
             await supervisor.start()
             self._session = Session(request, supervisor, self._checker, Workspace(self._workspace))

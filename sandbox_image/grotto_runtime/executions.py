@@ -17,6 +17,10 @@ from grotto_wire.frames import MAX_BUNDLE_BYTES
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_REMEMBERED = 64
 MAX_REMEMBERED_BYTES = 32 * 1024 * 1024
+MAX_PARTS = 32
+MAX_MIME_CHARS = 200
+EVENT_BYTES = 64
+"""What an event counts beside its content, so that empty ones are not free."""
 
 
 @dataclass
@@ -51,8 +55,11 @@ class Record:
         self._text("stderr", data)
 
     def display(self, data: dict[str, bytes], is_result: bool) -> None:
-        """Keeps a bundle whole or not at all."""
-        size = sum(len(content) for content in data.values())
+        """Keeps a bundle whole or not at all. A hostile one is judged before it is built."""
+        if len(data) > MAX_PARTS or any(len(mime) > MAX_MIME_CHARS for mime in data):
+            self.dropped_bytes += 1
+            return
+        size = EVENT_BYTES + sum(len(content) for content in data.values())
         if size > min(MAX_BUNDLE_BYTES, self._max_bytes - self.size_bytes):
             self.dropped_bytes += size
             return

@@ -1,7 +1,9 @@
 """Sealed memory for values on their way through the daemon.
 
-In: filled here, sealed, handed to the worker. Out: made here with a fixed size
-that the worker can neither grow nor shrink, sealed against writing before it is read.
+In: filled here, sealed, handed to the worker, which maps it. Out: made here and lent to
+the worker, which cannot grow it. The daemon reads it by copying and takes no meaning from
+it, so a worker that goes on writing changes bytes and nothing else; `reclaim` then gives
+the memory back, whatever descriptors the worker has kept.
 """
 
 import fcntl
@@ -9,8 +11,7 @@ import os
 from collections.abc import Iterator
 
 CHUNK_BYTES = 1024 * 1024
-_FIXED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
-_ALL = _FIXED | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+_ALL = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 class SealedMemory:
@@ -21,7 +22,7 @@ class SealedMemory:
         self.size_bytes = size_bytes
         self._filled = 0
         os.ftruncate(self.descriptor, size_bytes)
-        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _FIXED)
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
 
     @property
     def room_bytes(self) -> int:
@@ -52,6 +53,11 @@ class SealedMemory:
                 return
             position += len(chunk)
             yield chunk
+
+    def reclaim(self) -> None:
+        """Frees the memory of one that was lent out, and closes it; it cannot grow again."""
+        os.ftruncate(self.descriptor, 0)
+        self.close()
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from grotto_proto.v1 import execution_pb2 as pb
 from grotto_runtime import processes, verdict
-from grotto_runtime.channel import ChannelClosed
 from grotto_runtime.executions import Record
 from grotto_runtime.incarnation import Incarnation
 from grotto_runtime.supervisor import Supervisor
@@ -44,6 +43,7 @@ class Run:
         self._peak_bytes = 0
         self._started = 0.0
         self._cpu_before = 0.0
+        self._tree_cpu_before = 0.0
         self._worker: Incarnation = supervisor.worker
         self._timer: asyncio.TimerHandle | None = None
 
@@ -54,6 +54,7 @@ class Run:
         self._attach(request.id)
         self._started = time.monotonic()
         self._cpu_before = processes.cpu_s(worker.pid)
+        self._tree_cpu_before = self._supervisor.tree.cpu_s()
         self._tick()
         try:
             reply = await self._reply_or_death(worker, request)
@@ -92,19 +93,15 @@ class Run:
         self, worker: Incarnation, request: frames.Execute
     ) -> frames.Executed | None:
         """Returns the worker's reply, or None when it died first or broke the protocol."""
-        reply = worker.channel.expect(request.id)
-        try:
-            await worker.channel.send(request)
-        except ChannelClosed:
-            worker.kill()
+        # A task: a worker that does not read must not keep us from seeing it die.
+        reply = asyncio.ensure_future(worker.channel.request(request))
         await asyncio.wait({reply, worker.exited}, return_when=asyncio.FIRST_COMPLETED)
-        if worker.exited.done() and not reply.done():
-            reply.cancel()
-            return None
-        if reply.exception() is None and isinstance(reply.result(), frames.Executed):
-            executed: frames.Executed = reply.result()
-            return executed
-        worker.kill()  # it closed its channel or answered nonsense
+        if reply.done() and reply.exception() is None:
+            executed = reply.result()
+            if isinstance(executed, frames.Executed):
+                return executed
+        reply.cancel()
+        worker.kill()  # it died, closed its channel or answered nonsense
         await worker.exited
         return None
 
@@ -124,7 +121,7 @@ class Run:
         self._timer = asyncio.get_running_loop().call_later(until, self._tick)
 
     def _sample(self) -> None:
-        held, count = self._supervisor.live_tree()
+        held, count = self._supervisor.tree.held()
         self._peak_bytes = max(self._peak_bytes, held)
         if self._cpu_used() >= self._bounds.cpu_s:
             self._step_in(pb.OUTCOME_TIMED_OUT, f"over {self._bounds.cpu_s:g} s of CPU time")
@@ -146,7 +143,11 @@ class Run:
     # ---- the outcome ----
 
     def _cpu_used(self) -> float:
-        return max(0.0, processes.cpu_s(self._worker.pid) - self._cpu_before)
+        """CPU seconds; those of other processes are looked at when there was time for any."""
+        own = processes.cpu_s(self._worker.pid) - self._cpu_before
+        if time.monotonic() - self._started < SAMPLE_S / 2:
+            return max(0.0, own)
+        return max(own, self._supervisor.tree.cpu_s() - self._tree_cpu_before)
 
     def _lived(self, reply: frames.Executed) -> pb.Finished:
         outcome = verdict.of_reply(reply, self._ending)
@@ -160,26 +161,27 @@ class Run:
         self._peak_bytes = max(self._peak_bytes, memory.current_bytes, exact)
         usage = self._usage(self._cpu_used())
         self._supervisor.changed()
+        lost = self._supervisor.take_loss()
         notes = self._supervisor.take_notes()
         if outcome in (pb.OUTCOME_TIMED_OUT, pb.OUTCOME_INTERRUPTED):
             notes.append(self._ending.note)
         return pb.Finished(
             outcome=outcome,
-            state=pb.STATE_KEPT,
+            state=pb.STATE_LOST if lost else pb.STATE_KEPT,
             state_note="; ".join(notes),
             error=verdict.tenant_error(reply),
             usage=usage,
         )
 
     async def _died(self) -> pb.Finished:
-        used_before = self._supervisor.totals.cpu_s
         wall_s = time.monotonic() - self._started
         recovered = await self._supervisor.recover()
-        used = self._supervisor.totals.cpu_s - used_before - self._cpu_before
+        used = self._supervisor.tree.cpu_s() - self._tree_cpu_before
+        lost = self._supervisor.take_loss() or recovered.state == pb.STATE_LOST
         notes = [*self._supervisor.take_notes(), self._ending.note, recovered.note]
         finished = pb.Finished(
             outcome=verdict.of_death(self._ending),
-            state=recovered.state,
+            state=pb.STATE_LOST if lost else pb.STATE_RESTORED,
             state_note="; ".join(note for note in notes if note),
             usage=self._usage(max(0.0, used)),
         )

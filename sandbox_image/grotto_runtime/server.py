@@ -23,6 +23,7 @@ from grotto_proto.v1 import (
 from grotto_runtime.daemon import Daemon
 from grotto_runtime.errors import STATUS, RuntimeFailure, invalid
 from grotto_runtime.memfd import CHUNK_BYTES
+from grotto_runtime.session import STALLED_S
 from grotto_wire import values
 
 Context = Any
@@ -147,12 +148,16 @@ class RuntimeServicer(runtime_pb2_grpc.RuntimeServicer):
             await self._daemon.session.put(first.spec, _chunks(requests))
         return values_pb2.PutValueReply()
 
-    async def GetValue(
+    async def GetValue(  # type: ignore[override]
         self, request: values_pb2.GetSpec, context: Context
-    ) -> AsyncIterator[values_pb2.GetValueChunk]:
-        async with _Failures(context):
-            async for chunk in self._daemon.session.get(request):
-                yield chunk
+    ) -> None:
+        # Not a generator: a reader that stops reading must not hold the value for ever.
+        async with (
+            _Failures(context),
+            contextlib.aclosing(self._daemon.session.get(request)) as chunks,
+        ):
+            async for chunk in chunks:
+                await _written(context, chunk)
 
     async def DescribeNamespace(
         self, request: runtime_pb2.RuntimeDescribeRequest, context: Context
@@ -225,6 +230,17 @@ class RuntimeServicer(runtime_pb2_grpc.RuntimeServicer):
     ) -> runtime_pb2.ShutdownReply:
         self._daemon.stop()
         return runtime_pb2.ShutdownReply()
+
+
+async def _written(context: Context, chunk: values_pb2.GetValueChunk) -> None:
+    try:
+        await asyncio.wait_for(context.write(chunk), STALLED_S)
+    except TimeoutError as error:
+        raise RuntimeFailure(
+            errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+            f"no part of the value was taken for {STALLED_S:g} s",
+            "retrieve it again",
+        ) from error
 
 
 async def _first(requests: AsyncIterator[Any], part: str) -> Any:

@@ -5,8 +5,9 @@ the order it came; interrupt, usage and following an execution do not wait.
 """
 
 import asyncio
+import contextlib
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from grotto_policy import Violation
 from grotto_proto.v1 import errors_pb2, runtime_pb2, sessions_pb2, values_pb2
 from grotto_proto.v1 import execution_pb2 as pb
+from grotto_runtime.budget import Budget
 from grotto_runtime.checking import Checker, CheckerFailed
 from grotto_runtime.errors import RuntimeFailure, invalid
 from grotto_runtime.executions import Record, Records
@@ -26,6 +28,7 @@ from grotto_wire import frames, names
 MAX_QUEUED = 256
 MAX_SOURCE_BYTES = 256 * 1024
 MAX_NAMES = 1000
+STALLED_S = 60.0
 _GIVEN_UP = pb.Finished(
     outcome=pb.OUTCOME_KILLED,
     state=pb.STATE_LOST,
@@ -49,6 +52,7 @@ class Session:
         self._checker = checker
         self._records = Records()
         self._queued = 0
+        self._in_transit = Budget(bind.limits.memory_bytes // 2)
         self._current: Run | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -135,13 +139,14 @@ class Session:
         _check_names(spec.names)
         self._check_size(spec.size_bytes)
         with self._place():
-            memory = SealedMemory(spec.size_bytes)
-            try:
-                await _fill(memory, chunks)
-                async with self.supervisor.turn:
-                    await self._put(spec, memory)
-            finally:
-                memory.close()
+            async with self._in_transit.hold(spec.size_bytes):
+                memory = SealedMemory(spec.size_bytes)
+                try:
+                    await _fill(memory, chunks)
+                    async with self.supervisor.turn:
+                        await self._put(spec, memory)
+                finally:
+                    memory.close()
 
     async def _put(self, spec: values_pb2.PutSpec, memory: SealedMemory) -> None:
         message = frames.Put(
@@ -153,7 +158,7 @@ class Session:
         await self._ask(message, (memory.descriptor,))
         self.supervisor.changed()
 
-    async def get(self, spec: values_pb2.GetSpec) -> AsyncIterator[values_pb2.GetValueChunk]:
+    async def get(self, spec: values_pb2.GetSpec) -> AsyncGenerator[values_pb2.GetValueChunk, None]:
         """Yields the size, then the envelope of a tuple of the named values."""
         for name in spec.names:
             _check(names.check_readable, name)
@@ -162,17 +167,22 @@ class Session:
         with self._place():
             memory = SealedMemory(limit)
             try:
-                async with self.supervisor.turn:
+                async with self.supervisor.turn, contextlib.AsyncExitStack() as stack:
                     message = frames.Get(self.supervisor.next_id(), list(spec.names), limit)
-                    done = await self._ask(message, (memory.descriptor,))
-                    sealed = memory.seal()
-                if not sealed or not 0 <= done.size_bytes <= limit:
-                    raise invalid("the sandbox did not hand over the value as agreed")
-                yield values_pb2.GetValueChunk(size_bytes=done.size_bytes)
-                for chunk in memory.chunks(done.size_bytes):
-                    yield values_pb2.GetValueChunk(chunk=chunk)
+                    size_bytes = (await self._ask(message, (memory.descriptor,))).size_bytes
+                    if not 0 <= size_bytes <= limit:
+                        raise _not_as_agreed()
+                    await stack.enter_async_context(self._in_transit.hold(size_bytes))
+                    held = stack.pop_all()
+                async with held:
+                    yield values_pb2.GetValueChunk(size_bytes=size_bytes)
+                    for chunk in memory.chunks(size_bytes):
+                        yield values_pb2.GetValueChunk(chunk=chunk)
+                        size_bytes -= len(chunk)
+                    if size_bytes:
+                        raise _not_as_agreed()
             finally:
-                memory.close()
+                memory.reclaim()
 
     async def describe(self) -> values_pb2.Variables:
         with self._place():
@@ -202,10 +212,10 @@ class Session:
     # ---- what does not wait ----
 
     def usage(self) -> sessions_pb2.Usage:
-        held, count = self.supervisor.usage_of_tree()
+        held, count = self.supervisor.tree.held_with_copy()
         totals = self.supervisor.totals
         return sessions_pb2.Usage(
-            cpu_s=self.supervisor.cpu_s(),
+            cpu_s=self.supervisor.tree.cpu_s(),
             memory_bytes=held,
             peak_memory_bytes=max(totals.peak_bytes, held),
             executions=totals.executions,
@@ -263,8 +273,28 @@ def _unchecked(why: str) -> Violation:
     )
 
 
+def _not_as_agreed() -> RuntimeFailure:
+    return invalid("the sandbox did not hand over the value as agreed")
+
+
+async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yields the chunks of a sender that goes on sending; its memory is others' meanwhile."""
+    arriving = aiter(chunks)
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(arriving), STALLED_S)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise RuntimeFailure(
+                errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+                f"no part of the value came for {STALLED_S:g} s",
+                "nothing was bound; send it again",
+            ) from error
+
+
 async def _fill(memory: SealedMemory, chunks: AsyncIterator[bytes]) -> None:
-    async for chunk in chunks:
+    async for chunk in _in_time(chunks):
         if len(chunk) > memory.room_bytes:
             raise invalid("the value is longer than announced")
         memory.append(chunk)

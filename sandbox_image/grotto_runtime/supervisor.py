@@ -8,7 +8,6 @@ it, which is also the session's queue.
 
 import asyncio
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +19,12 @@ from grotto_runtime.channel import ChannelClosed
 from grotto_runtime.errors import FROM_WORKER, RuntimeFailure
 from grotto_runtime.incarnation import Incarnation
 from grotto_runtime.processes import Reaper
+from grotto_runtime.tree import Tree
 from grotto_runtime.zygote import Zygote
 from grotto_wire import frames
 
-FREEZE_S = 10.0
+FREEZE_S = 5.0
+IDLE_SAMPLE_S = 0.5
 REPLY_FIRST_S = 0.005
 """A fork takes a core for milliseconds: the reply is given that time to leave."""
 THAW_S = 10.0
@@ -39,9 +40,8 @@ class Recovered:
 
 @dataclass
 class Totals:
-    """Of the session so far; CPU of workers that have ended, in seconds."""
+    """Of the session so far."""
 
-    cpu_s: float = 0.0
     peak_bytes: int = 0
     executions: int = 0
 
@@ -55,7 +55,7 @@ class Supervisor:
         reaper: Reaper,
         configure: frames.Configure,
         keep_points: bool,
-        own_pids: Callable[[], set[int]],
+        tree: Tree,
     ) -> None:
         self.turn = asyncio.Lock()
         self.totals = Totals()
@@ -65,13 +65,15 @@ class Supervisor:
         self._reaper = reaper
         self._configure = configure
         self._keep_points = keep_points
-        self._own_pids = own_pids
+        self.tree = tree
         self._ids = itertools.count(1)
         self._live: Incarnation | None = None
         self._frozen: Incarnation | None = None
         self._pristine = True
         self._dirty = False
+        self._lost = False
         self._notes: list[str] = []
+        self._watch: asyncio.Task[None] | None = None
         self._freezing: asyncio.Task[None] | None = None
 
     @property
@@ -87,41 +89,50 @@ class Supervisor:
         notes, self._notes = self._notes, []
         return notes
 
+    def take_loss(self) -> bool:
+        """Returns, once, whether a namespace was lost that no reply has told of."""
+        lost, self._lost = self._lost, False
+        return lost
+
     async def start(self) -> None:
         """Spawns an empty live worker."""
         self._live, self.layers = await self._zygote.spawn(self._configure, self._frame)
         self._pristine, self._dirty = True, False
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._watch_memory())
 
     async def ready(self) -> Incarnation:
         """Returns the live worker with a recovery point behind it. Holds `turn`."""
         if self.worker.exited.done():
             recovered = await self.recover()
+            self._lost = self._lost or recovered.state == pb.STATE_LOST
             self._notes.append(f"between two executions {recovered.note}")
         if self._dirty:
             await self._freeze()
         return self.worker
 
-    async def request(self, message: Any, descriptors: tuple[int, ...], within_s: float) -> Any:
+    async def request(
+        self, message: Any, descriptors: tuple[int, ...], within_s: float
+    ) -> frames.Done:
         """Has the live worker answer; raises RuntimeFailure. Holds `turn`.
 
         A worker that dies or overstays is replaced from its recovery point.
         """
         worker = await self.ready()
         reply = asyncio.ensure_future(worker.channel.request(message, descriptors))
-        await asyncio.wait(
+        done, _ = await asyncio.wait(
             {reply, worker.exited}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED
         )
-        if not reply.done() or reply.cancelled() or reply.exception():
-            overstayed = not worker.exited.done()
-            reply.cancel()
-            worker.kill()
-            recovered = await self.recover()
-            raise _unfinished(overstayed, within_s, recovered)
-        answer = reply.result()
+        answer = reply.result() if reply in done and reply.exception() is None else None
+        if isinstance(answer, frames.Done):
+            return answer
         if isinstance(answer, frames.Failed):
             reason = FROM_WORKER.get(answer.reason, errors_pb2.ERROR_REASON_INTERNAL)
             raise RuntimeFailure(reason, answer.message[:2000], answer.hint[:1000])
-        return answer
+        reply.cancel()
+        recovered = await self.recover()
+        self._lost = self._lost or recovered.state == pb.STATE_LOST
+        raise _unfinished(not done, within_s, recovered)
 
     def changed(self) -> None:
         """The namespace may differ from the recovery point: makes a new one when idle."""
@@ -135,8 +146,8 @@ class Supervisor:
         dead = self.worker
         dead.kill()
         how = str(await self._buried(dead))
-        self._end_strays()
-        frozen, self._frozen = self._frozen, None
+        self.tree.end()
+        frozen, self._frozen, self.tree.frozen_pid = self._frozen, None, 0
         if frozen is not None and await self._thaw(frozen):
             return Recovered(pb.STATE_RESTORED, how)
         pristine = self._pristine
@@ -148,7 +159,6 @@ class Supervisor:
     async def _buried(self, dead: Incarnation) -> processes.Ended:
         """Waits for a worker's end, takes its last output, releases what was its."""
         ended = await dead.exited
-        self.totals.cpu_s += ended.cpu_s
         dead.drain()
         dead.close()
         return ended
@@ -159,26 +169,14 @@ class Supervisor:
         dead.kill()
         await self._buried(dead)
         self._drop_frozen()
-        self._end_strays()
+        self.tree.end()
+        self._lost = False
         await self.start()
 
-    def usage_of_tree(self) -> tuple[int, int]:
-        """Returns (bytes held, number of processes) of worker, copies and their children."""
-        pids = self._tenant_pids() | self._frozen_pids()
-        return sum(processes.memory(pid).current_bytes for pid in pids), len(pids)
-
-    def cpu_s(self) -> float:
-        """CPU seconds of all workers so far."""
-        return self.totals.cpu_s + processes.cpu_s(self.worker.pid)
-
-    def live_tree(self) -> tuple[int, int]:
-        """Returns (bytes held, number of processes) of the worker and what it started."""
-        pids = self._tenant_pids()
-        return sum(processes.memory(pid).current_bytes for pid in pids), len(pids)
-
     def close(self) -> None:
-        if self._freezing is not None:
-            self._freezing.cancel()
+        for task in (self._freezing, self._watch):
+            if task is not None:
+                task.cancel()
         self._drop_frozen()
         if self._live is not None:
             self._live.close()
@@ -207,6 +205,8 @@ class Supervisor:
             if isinstance(answer, frames.Failed):
                 raise ChannelClosed
             await asyncio.wait_for(hello, FREEZE_S)
+            if copy.channel.peer_pid == self.worker.pid:
+                raise ChannelClosed  # the worker itself claims to be its copy
         except (TimeoutError, ChannelClosed):
             copy.close()
             self._drop_frozen()  # it is older than what the next failure should go back to
@@ -214,7 +214,7 @@ class Supervisor:
             return
         copy.born()
         self._drop_frozen()
-        self._frozen = copy
+        self._frozen, self.tree.frozen_pid = copy, copy.pid
 
     async def _thaw(self, copy: Incarnation) -> bool:
         copy.start_reading()
@@ -231,23 +231,19 @@ class Supervisor:
     def _drop_frozen(self) -> None:
         if self._frozen is not None:
             self._frozen.close()
-            self._frozen = None
+            self._frozen, self.tree.frozen_pid = None, 0
 
-    # ---- the tree ----
-
-    def _tenant_pids(self) -> set[int]:
-        """The live worker and everything it started, orphans included."""
-        if self._live is None:
-            return set()
-        return processes.descendants(os.getpid()) - self._own_pids() - self._frozen_pids()
-
-    def _frozen_pids(self) -> set[int]:
-        return {self._frozen.pid} if self._frozen is not None else set()
-
-    def _end_strays(self) -> None:
-        """Kills what a dead worker left behind."""
-        for pid in self._tenant_pids():
-            processes.kill(pid)
+    async def _watch_memory(self) -> None:
+        """Ends the worker whose processes take more than their share while nothing executes."""
+        while True:
+            await asyncio.sleep(IDLE_SAMPLE_S)
+            held, _ = self.tree.held()
+            self.totals.peak_bytes = max(self.totals.peak_bytes, held)
+            limit = self._configure.memory_bytes
+            if held > limit and not self.worker.exited.done():
+                self._notes.append(f"memory: it held {held} bytes, the limit is {limit}")
+                self.worker.kill()
+                self.tree.end()
 
     def _frame(self, message: Any) -> None:
         self.on_frame(message)

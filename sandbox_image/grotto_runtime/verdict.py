@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from grotto_proto.v1 import execution_pb2 as pb
 from grotto_wire.frames import Executed
 
+MAX_NAME_CHARS = 200
+MAX_MESSAGE_CHARS = 8_000
+MAX_TRACEBACK_CHARS = 40_000
+
 
 @dataclass
 class Ending:
@@ -36,8 +40,8 @@ def tenant_error(reply: Executed) -> pb.TenantError | None:
     if reply.problem is None:
         return None
     return pb.TenantError(
-        name=reply.problem.name,
-        message=reply.problem.message,
-        traceback=reply.problem.traceback,
+        name=reply.problem.name[:MAX_NAME_CHARS],
+        message=reply.problem.message[:MAX_MESSAGE_CHARS],
+        traceback=reply.problem.traceback[:MAX_TRACEBACK_CHARS],
         line=max(0, min(reply.problem.line, 2**31)),
     )

@@ -33,10 +33,28 @@ def test_nobody_can_write_once_it_is_sealed(memory):
     assert next(memory.chunks(6)) == b"before"
 
 
-@pytest.mark.parametrize("size", [0, 50, 200, 2**40])
-def test_its_size_is_fixed_from_the_start(memory, size):
+@pytest.mark.parametrize("size", [101, 200, 2**40])
+def test_it_never_grows(memory, size):
     with pytest.raises(PermissionError):
         os.ftruncate(memory.descriptor, size)
+
+
+@pytest.mark.parametrize("size", [0, 50])
+def test_once_sealed_it_does_not_shrink_under_who_maps_it(memory, size):
+    assert memory.seal()
+    with pytest.raises(PermissionError):
+        os.ftruncate(memory.descriptor, size)
+
+
+def test_reclaimed_memory_is_gone_for_whoever_kept_a_descriptor():
+    lent = SealedMemory(100)
+    kept = os.dup(lent.descriptor)
+    os.pwrite(kept, b"x" * 100, 0)
+    lent.reclaim()
+    assert os.fstat(kept).st_blocks == 0
+    with pytest.raises(PermissionError):
+        os.pwrite(kept, b"x", 0)
+    os.close(kept)
 
 
 def test_it_does_not_grow_by_being_written_past_its_end(memory):

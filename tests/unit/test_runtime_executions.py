@@ -7,7 +7,7 @@ import pytest
 from grotto_proto.v1 import execution_pb2 as pb
 from grotto_runtime import verdict
 from grotto_runtime.errors import RuntimeFailure
-from grotto_runtime.executions import MAX_REMEMBERED, Record, Records
+from grotto_runtime.executions import EVENT_BYTES, MAX_REMEMBERED, Record, Records
 from grotto_wire.frames import Executed, Problem
 
 
@@ -43,7 +43,7 @@ async def test_output_over_the_limit_is_dropped_and_counted():
     finished(record)
     seen = await events(record)
     assert [len(e.stdout or e.stderr) for e in seen[:-1]] == [7, 3]
-    assert seen[-1].finished.dropped_bytes == 4 + 7 + 5
+    assert seen[-1].finished.dropped_bytes == 4 + 7 + (5 + EVENT_BYTES)
 
 
 async def test_a_million_tiny_writes_are_a_few_events():
