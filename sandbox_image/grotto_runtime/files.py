@@ -16,6 +16,9 @@ from grotto_runtime.errors import invalid, not_found
 MAX_PATH_CHARS = 1024
 MAX_DEPTH = 32
 MAX_LISTED = 10_000
+MAX_LISTING_BYTES = 3 * 1024 * 1024
+"""With room to spare below what a gRPC message may hold."""
+_OVERHEAD_BYTES = 8  # tag and length of one entry
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -43,13 +46,17 @@ class Workspace:
         return Upload(self, parts)
 
     def listing(self, path: str) -> values_pb2.Files:
-        """Returns what is below a directory, itself left out; links are left out too."""
+        """Returns what is below a directory, itself left out; links are left out too.
+
+        `truncated` says that there is more than a reply can hold.
+        """
         parts = _parts(path) if path not in ("", ".") else []
-        files = values_pb2.Files()
+        files, left_bytes = values_pb2.Files(), MAX_LISTING_BYTES
         with self._directory(parts, make=False) as top, contextlib.ExitStack() as stack:
             stack.callback(os.close, copy := os.dup(top))
             for info in _walk(copy, "/".join(parts), MAX_DEPTH):
-                if len(files.files) >= MAX_LISTED:
+                left_bytes -= info.ByteSize() + _OVERHEAD_BYTES
+                if left_bytes < 0 or len(files.files) >= MAX_LISTED:
                     files.truncated = True
                     break
                 files.files.append(info)

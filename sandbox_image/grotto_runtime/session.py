@@ -15,6 +15,7 @@ from typing import Any
 from grotto_policy import Violation
 from grotto_proto.v1 import errors_pb2, runtime_pb2, sessions_pb2, values_pb2
 from grotto_proto.v1 import execution_pb2 as pb
+from grotto_runtime import variables
 from grotto_runtime.budget import Budget
 from grotto_runtime.checking import Checker, CheckerFailed
 from grotto_runtime.errors import RuntimeFailure, invalid
@@ -188,14 +189,7 @@ class Session:
         with self._place():
             async with self.supervisor.turn:
                 done = await self._ask(frames.Describe(self.supervisor.next_id()), ())
-        return values_pb2.Variables(
-            variables=[
-                values_pb2.Variable(
-                    **{field: getattr(found, field) for field in found.__struct_fields__}
-                )
-                for found in done.variables
-            ]
-        )
+        return variables.reply(done.variables)
 
     async def delete(self, spec: values_pb2.DeleteSpec) -> None:
         _check_names(spec.names)

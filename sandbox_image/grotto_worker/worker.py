@@ -37,6 +37,7 @@ from grotto_worker import harden, namespace, problems, values
 from grotto_worker.shell import Shell
 
 COPIED_BELOW_BYTES = 1024 * 1024
+MAX_MESSAGE_BYTES = 2000
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.PyDLL(None)
@@ -96,8 +97,9 @@ class Worker:
                 os.close(descriptor)
 
     def _answer(self, request: Any, descriptors: list[int]) -> Done | Failed:
+        if isinstance(request, Configure):  # a failure ends this process: it has no limits yet
+            return self._configure(request, descriptors)
         handlers: dict[Any, Callable[[Any, list[int]], Done]] = {
-            Configure: self._configure,
             Put: self._put,
             Get: self._get,
             Describe: self._describe,
@@ -106,7 +108,11 @@ class Worker:
         try:
             return handlers[type(request)](request, descriptors)
         except Refusal as refusal:
-            return Failed(request.id, refusal.reason, refusal.message, refusal.hint)
+            message = namespace.text(refusal.message, MAX_MESSAGE_BYTES)
+            return Failed(request.id, refusal.reason, message, refusal.hint)
+        except BaseException as error:  # objects of a tenant may raise anything, SystemExit too
+            message = f"the interpreter could not do it: {namespace.type_name(error)}"
+            return Failed(request.id, "invalid_argument", message)
 
     def _configure(self, request: Configure, _: list[int]) -> Done:
         os.environ.update(request.env)

@@ -67,6 +67,7 @@ class FakeRuntime(runtime_pb2_grpc.RuntimeServicer):
         self.values: dict[str, bytes] = {}
         self.files: dict[str, bytes] = {}
         self.cut = 0
+        self.putting = 0
         self.handshakes = 0
         self.executions: dict[str, Execution] = {}
         self.holding = asyncio.Event()
@@ -146,10 +147,14 @@ class FakeRuntime(runtime_pb2_grpc.RuntimeServicer):
     async def PutValue(
         self, messages: AsyncIterator[runtime_pb2.RuntimePutRequest], context: Context
     ) -> values_pb2.PutValueReply:
-        await self._check(context)
-        head, payload = await self._whole(messages)
-        self.values.update(dict.fromkeys(head.names, payload))
-        return values_pb2.PutValueReply()
+        self.putting += 1
+        try:
+            await self._check(context)
+            head, payload = await self._whole(messages)
+            self.values.update(dict.fromkeys(head.names, payload))
+            return values_pb2.PutValueReply()
+        finally:
+            self.putting -= 1
 
     async def GetValue(
         self, request: values_pb2.GetSpec, context: Context
@@ -261,6 +266,10 @@ class FakeRuntime(runtime_pb2_grpc.RuntimeServicer):
         except asyncio.CancelledError:
             self.cut += 1
             raise
+        # A cancelled stream may also just end: like the real daemon, it goes by the size.
+        if head is None or len(payload) != head.size_bytes:
+            self.cut += 1
+            raise asyncio.CancelledError
         return head, payload
 
     def _chunks(self, payload: bytes) -> list[bytes]:

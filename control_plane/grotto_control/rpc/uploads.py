@@ -26,8 +26,12 @@ async def opening(messages: AsyncIterator[bytes], kind: type[_Opening]) -> _Open
 
 
 async def whole(messages: AsyncIterator[bytes], size_bytes: int) -> AsyncIterator[bytes]:
-    """Yields the chunk messages as they came; raises InvalidArgument unless they add up."""
-    sent = 0
+    """Yields the chunk messages as they came; raises InvalidArgument unless they add up.
+
+    The last one is held back until the stream has ended well: the daemon, which may see a
+    cancelled stream as one that just ends, must not have had all of it by then.
+    """
+    sent, held = 0, b""
     async for raw in messages:
         size = chunk_bytes(raw)
         if size is None or size > MAX_CHUNK_BYTES:
@@ -38,8 +42,12 @@ async def whole(messages: AsyncIterator[bytes], size_bytes: int) -> AsyncIterato
         sent += size
         if sent > size_bytes:
             raise InvalidArgument(f"the stream has more than the {size_bytes} bytes it declared.")
-        yield raw
+        if held:
+            yield held
+        held = raw
     if sent < size_bytes:
         raise InvalidArgument(
             f"the stream was cut: {sent} of {size_bytes} bytes came.", "send it again."
         )
+    if held:
+        yield held
