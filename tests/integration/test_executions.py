@@ -1,5 +1,6 @@
 """What an execution shows: output at descriptor level, results, displays, errors, usage."""
 
+import sys
 import threading
 
 import pytest
@@ -81,7 +82,7 @@ def test_tracebacks_show_tenant_frames_only_and_the_line(session):
     ("source", "name"),
     [
         ("def f(", "SyntaxError"),
-        ("x\0", "SyntaxError"),
+        ("x\0", "SyntaxError" if sys.version_info >= (3, 11, 4) else "ValueError"),
         ("  x = 1", "IndentationError"),
         ("%time 1", "SyntaxError"),
         ("!ls", "SyntaxError"),
