@@ -106,7 +106,11 @@ class Sandboxes:
             )
             record = dataclasses.replace(record, handle=handle)
             sandbox = await self._opened_or_destroyed(record, handle)
-            await self._store.put_sandbox(record)
+            try:
+                await self._store.put_sandbox(record)
+            except BaseException:
+                await asyncio.shield(self._abandon(sandbox))
+                raise
             return self._watched(sandbox)
         except BaseException as error:
             await asyncio.shield(self._forget(record.sandbox_id))
@@ -170,6 +174,10 @@ class Sandboxes:
         await sandbox.runtime.close()
         await self._backend.destroy(sandbox.handle)
         await self._forget(sandbox.record.sandbox_id)
+
+    async def _abandon(self, sandbox: Sandbox) -> None:
+        await sandbox.runtime.close()
+        await self._backend.destroy(sandbox.handle)
 
     async def _opened(self, record: SandboxRecord, handle: SandboxHandle) -> Sandbox:
         runtime = self._connect(handle, record.token)
