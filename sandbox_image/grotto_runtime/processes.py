@@ -27,8 +27,8 @@ def descendants(root: int) -> set[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                state, parent = _state_and_parent(int(entry))
-                if state not in _ENDED:
+                ended, parent = _ended_and_parent(int(entry))
+                if not ended:
                     children.setdefault(parent, []).append(int(entry))
     found: set[int] = set()
     pending = [root]
@@ -40,11 +40,12 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def _state_and_parent(pid: int) -> tuple[bytes, int]:
+def _ended_and_parent(pid: int) -> tuple[bool, int]:
     with open(f"/proc/{pid}/stat", "rb") as file:
         # The command name may hold anything, also ")"; the fields follow the last one.
-        state, parent = file.read(4096).rpartition(b")")[2].split()[:2]
-    return state, int(parent)
+        fields = file.read(4096).rpartition(b")")[2].split()
+    # A process whose first thread has ended looks like a zombie while the others run.
+    return fields[0] in _ENDED and int(fields[17]) <= 1, int(fields[1])
 
 
 def cpu_s(pid: int) -> float:

@@ -14,9 +14,9 @@ CELL_PREFIX = "<cell "
 def describe(error: BaseException, source_lines: int) -> Problem:
     """Returns name, message, trimmed traceback and the line of the cell that failed."""
     return Problem(
-        name=type(error).__name__[:200],
-        message=_head(_message(error), MAX_MESSAGE_CHARS),
-        traceback=_middle_out(_render(error), MAX_TRACEBACK_CHARS),
+        name=_sendable(type(error).__name__[:200]),
+        message=_sendable(_head(_message(error), MAX_MESSAGE_CHARS)),
+        traceback=_sendable(_middle_out(_render(error), MAX_TRACEBACK_CHARS)),
         line=_line(error, source_lines),
     )
 
@@ -60,6 +60,11 @@ def _line(error: BaseException, source_lines: int) -> int:
             newest, line = name, trace.tb_lineno
         trace = trace.tb_next
     return line if 0 < line <= source_lines + 1 else 0
+
+
+def _sendable(text: str) -> str:
+    """The text with lone surrogates, which no frame can carry, spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _head(text: str, limit: int) -> str:

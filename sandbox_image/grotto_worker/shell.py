@@ -101,8 +101,8 @@ class Shell:
         """Returns the names the session bound, without the interpreter's own."""
         return [
             name
-            for name in self.namespace
-            if isinstance(name, str) and name not in self._baseline and name != "_"
+            for name in list(self.namespace)  # a hostile key may be anything
+            if type(name) is str and name not in self._baseline and name != "_"
         ]
 
     def run(self, source: str, publish: Publish) -> BaseException | None:

@@ -89,6 +89,7 @@ def test_tracebacks_show_tenant_frames_only_and_the_line(session):
         ("return 5", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit"),
         ("exit()", "NameError"),
+        ("raise ValueError('\\ud800')", "ValueError"),
         ("class E(Exception):\n    def __str__(self): raise ValueError\nraise E", "E"),
         ("class R:\n    def __repr__(self): raise ValueError('no repr')\nR()", "ValueError"),
     ],
