@@ -62,7 +62,7 @@ def test_no_text_names_a_place_of_somebodys_machine(checkout_root: Path) -> None
         "see /home/ada/notes.md",
         "pip install --index-url https://example.org/simple x",
         "https://artifactory.example.org/api/pypi",
-        "/root/.pyenv/versions/3.11.7/bin/python",
+        "/root/.venvs/some/bin/python",
     ],
 )
 def test_a_planted_place_is_found(planted: str) -> None:
