@@ -159,6 +159,5 @@ def _local_backend(config: Config) -> LocalBackend:
             lease=config.lease,
             shared=config.shared_local,
             orphan_grace_s=config.orphan_grace_s,
-            ceiling_memory_bytes=config.limits.caps.memory_bytes,
         )
     )

@@ -29,7 +29,6 @@ class LaunchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether standard input stays open, its end ending the sandbox."""
     orphan_grace_s: float
     """The daemon ends itself after that long without a call."""
-    limits_ceiling_memory_bytes: int
 
 
 def read_config(descriptor: int) -> LaunchConfig:

@@ -76,8 +76,6 @@ class Run:
                 self._record.display(message.data, False)
 
         self._supervisor.on_frame = on_frame
-        self._worker.stdout.drain()  # what came between executions is nobody's
-        self._worker.stderr.drain()
         self._worker.stdout.attach(self._record.stdout)
         self._worker.stderr.attach(self._record.stderr)
 

@@ -24,7 +24,7 @@ from grotto_control.core.backend import Backend, SandboxSpec
 from grotto_control.core.clock import new_sandbox_id, new_token
 from grotto_control.metrics import PrometheusMetrics
 from grotto_control.model.errors import BackendFailure, GrottoError, SandboxUnreachable
-from grotto_control.model.limits import GIB, MIB
+from grotto_control.model.limits import MIB
 from grotto_control.model.records import SandboxHandle
 from grotto_control.runtime_client.client import RuntimeClient
 from grotto_proto import WIRE_VERSION
@@ -48,7 +48,6 @@ def _local(root: Path) -> LocalBackend:
         lease=False,
         shared=False,
         orphan_grace_s=60.0,
-        ceiling_memory_bytes=GIB,
     )
     return LocalBackend(config)
 

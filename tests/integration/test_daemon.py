@@ -49,7 +49,6 @@ class Sandbox:
             "preload": [],
             "lease": True,
             "orphan_grace_s": 600.0,
-            "limits_ceiling_memory_bytes": 1 << 34,
         } | changed
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-m", "grotto_runtime"],

@@ -41,7 +41,6 @@ class LocalConfig:
     lease: bool
     shared: bool
     orphan_grace_s: float
-    ceiling_memory_bytes: int
     start_timeout_s: float = START_TIMEOUT_S
 
 
@@ -147,7 +146,6 @@ class LocalBackend:
             "preload": list(PRELOAD),
             "lease": self._config.lease,
             "orphan_grace_s": self._config.orphan_grace_s,
-            "limits_ceiling_memory_bytes": self._config.ceiling_memory_bytes,
         }
 
     def _new_uid(self) -> int | None:
