@@ -24,6 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.chmod(folder, 0o755)  # as passable as the one it replaces
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     os.environ["GROTTO_DATA_DIR"] = f"{folder}/data"
+    # It would start threads in every child that a test forks, and a process with threads
+    # cannot make a user namespace. Those children use no gRPC.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
