@@ -11,11 +11,12 @@ STAMPS := $(VENV)/.stamps
 DEMO := demo$(if $(GROTTO_MODEL),-agent)
 
 .SUFFIXES:
-.PHONY: help demo test check check-lint check-format check-types check-imports check-stubs proto bench clean
+.PHONY: help demo test image check check-lint check-format check-types check-imports check-stubs proto bench clean
 
 help:
 	@echo "make demo    install what the demo needs, then run the main job (grotto demo)"
 	@echo "make test    install what the tests need, then run them (PYTEST_ARGS='-k name')"
+	@echo "make image   build the container images, those that changed (VARIANTS='bare data control')"
 	@echo "make check   lint, format, types, import contracts, freshness of the stubs"
 	@echo "make proto   generate the stubs again from proto/**/*.proto"
 	@echo "make bench   measure everything beside its floors and peers into benchmarks/"
@@ -26,9 +27,14 @@ demo: $(STAMPS)/$(DEMO)
 	@echo "==> demo: a session, injected data, an agent, and its answer as a DataFrame"
 	@$(VENV)/bin/grotto demo
 
+# Where a Docker engine answers, the tests use it; REQUIRE_DOCKER=1 makes its absence a failure.
 test: $(STAMPS)/test
+	@deploy/images/build --if-engine
 	@echo "==> test: pytest $(PYTEST_ARGS)"
 	@$(PY) -m pytest $(PYTEST_ARGS)
+
+image:
+	@deploy/images/build
 
 # One target per step, and --keep-going: every step runs, one failure fails the whole.
 check: $(STAMPS)/dev
@@ -62,6 +68,7 @@ proto: $(STAMPS)/dev
 	@$(PY) proto/generate.py
 
 bench: $(STAMPS)/bench
+	@deploy/images/build --if-engine
 	@echo "==> bench: Grotto beside its floors and ipykernel, in one run"
 	@$(PY) -m benchmarks
 

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import grotto
 from benchmarks.floors import hops
 from benchmarks.kernel import kernel
 from benchmarks.measure import FLOOR, GROTTO, KERNEL, Arm, Arms, Bound, Row, timed
+from benchmarks.serving import Backend, embedded
 
 CELL = "x += 1"
 BURST = 20
@@ -16,9 +18,9 @@ PAUSE_S = 0.02
 
 
 @contextmanager
-def session(policy: str = "standard") -> Iterator[grotto.Session]:
+def session(backend: Backend, policy: str = "standard") -> Iterator[grotto.Session]:
     """A session of a control plane of its own, with `x` bound."""
-    with closing(grotto.local()) as client, client.session(policy=policy) as opened:
+    with embedded(backend) as client, client.session(policy=policy) as opened:
         run(opened, "x = 0")
         yield opened
 
@@ -29,9 +31,9 @@ def run(opened: grotto.Session, source: str) -> None:
 
 
 @contextmanager
-def _one_cell() -> Iterator[Arms]:
+def _one_cell(backend: Backend) -> Iterator[Arms]:
     with ExitStack() as stack:
-        ours = stack.enter_context(session())
+        ours = stack.enter_context(session(backend))
         floor = stack.enter_context(hops())
         peer = stack.enter_context(kernel())
         peer.execute("x = 0")
@@ -43,14 +45,21 @@ def _one_cell() -> Iterator[Arms]:
 
 
 @contextmanager
-def _recovery_cost() -> Iterator[Arms]:
+def _on_and_off(backend: Backend) -> Iterator[tuple[grotto.Session, grotto.Session]]:
+    """Two sessions of one control plane, with recovery and without."""
     with (
-        closing(grotto.local()) as client,
+        embedded(backend) as client,
         client.session(recovery="auto") as on,
         client.session(recovery="off") as off,
     ):
         run(on, "x = 0")
         run(off, "x = 0")
+        yield on, off
+
+
+@contextmanager
+def _recovery_cost(backend: Backend) -> Iterator[Arms]:
+    with _on_and_off(backend) as (on, off):
         yield {
             GROTTO: Arm(_after_a_pause(on), 150, 10),
             FLOOR: Arm(_after_a_pause(off), 150, 10),
@@ -66,14 +75,8 @@ def _after_a_pause(opened: grotto.Session) -> Callable[[], float]:
 
 
 @contextmanager
-def _recovery_cost_in_bursts() -> Iterator[Arms]:
-    with (
-        closing(grotto.local()) as client,
-        client.session(recovery="auto") as on,
-        client.session(recovery="off") as off,
-    ):
-        run(on, "x = 0")
-        run(off, "x = 0")
+def _recovery_cost_in_bursts(backend: Backend) -> Iterator[Arms]:
+    with _on_and_off(backend) as (on, off):
         yield {GROTTO: Arm(_burst(on), 20, 2), FLOOR: Arm(_burst(off), 20, 2)}
 
 
@@ -85,25 +88,27 @@ def _burst(opened: grotto.Session) -> Callable[[], float]:
     return lambda: timed(cells) / BURST
 
 
-ROWS = [
-    Row(
-        "cell",
-        f"`execute({CELL!r})` on a warm session",
-        _one_cell,
-        (Bound(1.5, FLOOR), Bound(0.6, KERNEL)),
-        note="floor: two Python gRPC hops, server-stream of one message, same kind of facade",
-    ),
-    Row(
-        "recovery",
-        "the same, 20 ms between cells, automatic recovery points on",
-        _recovery_cost,
-        (Bound(1.15, FLOOR),),
-        note="floor: the same run with recovery off",
-    ),
-    Row(
-        "burst",
-        f"the same, {BURST} cells back to back, each",
-        _recovery_cost_in_bursts,
-        note="floor: the same run with recovery off. No budget: a fork lies between two cells",
-    ),
-]
+def rows(backend: Backend) -> list[Row]:
+    """The rows of this module on a backend."""
+    return [
+        Row(
+            "cell",
+            f"`execute({CELL!r})` on a warm session",
+            partial(_one_cell, backend),
+            (Bound(1.5, FLOOR), Bound(0.6, KERNEL)),
+            note="floor: two Python gRPC hops, server-stream of one message, same kind of facade",
+        ),
+        Row(
+            "recovery",
+            "the same, 20 ms between cells, automatic recovery points on",
+            partial(_recovery_cost, backend),
+            (Bound(1.15, FLOOR),),
+            note="floor: the same run with recovery off",
+        ),
+        Row(
+            "burst",
+            f"the same, {BURST} cells back to back, each",
+            partial(_recovery_cost_in_bursts, backend),
+            note="floor: the same run with recovery off. No budget: a fork lies between two cells",
+        ),
+    ]

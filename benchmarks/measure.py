@@ -9,10 +9,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 GROTTO, FLOOR, KERNEL = "grotto", "floor", "ipykernel"
 """The names of the arms: what is measured, what it is held against, its peer."""
+
+
+class Absent(Exception):
+    """This machine lacks what a row needs; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Arm:
     sample: Callable[[], float]
     samples: int
     warm_ups: int = 0
+    remark: str = ""
+    """What this machine made of the arm, for the notes."""
 
 
 Arms = Mapping[str, Arm]
@@ -33,6 +39,8 @@ class Bound:
 
     limit: float
     against: str = ""
+    is_excess: bool = False
+    """At most `limit` seconds or bytes more than the arm `against`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Summary:
     p90: float = math.nan
     least: float = math.nan
     error: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,18 +79,18 @@ class Result:
     row: Row
     arms: dict[str, Summary] = field(default_factory=dict)
     error: str = ""
+    is_absent: bool = False
+    """What the row needs is not on this machine."""
 
     def ratio(self, against: str) -> float:
         """The median of Grotto over that of another arm; NaN where one has none."""
-        if GROTTO not in self.arms or against not in self.arms:
-            return math.nan
-        return self.arms[GROTTO].median / self.arms[against].median
+        return self._median(GROTTO) / self._median(against)
 
     def value(self, bound: Bound) -> float:
         """The figure that a bound limits."""
-        if bound.against:
-            return self.ratio(bound.against)
-        return self.arms[GROTTO].median if GROTTO in self.arms else math.nan
+        if bound.is_excess:
+            return self._median(GROTTO) - self._median(bound.against)
+        return self.ratio(bound.against) if bound.against else self._median(GROTTO)
 
     def met(self, bound: Bound) -> bool:
         """False also when there is no figure."""
@@ -89,9 +98,15 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """True when the row or an arm of ours failed; a peer's failure is a finding."""
+        """True when the row or an arm of ours failed.
+
+        A peer's failure is a finding, and so is what this machine lacks.
+        """
         ours = (self.arms.get(name, Summary()) for name in (GROTTO, FLOOR))
-        return bool(self.error) or any(summary.error for summary in ours)
+        return bool(self.error and not self.is_absent) or any(summary.error for summary in ours)
+
+    def _median(self, name: str) -> float:
+        return self.arms.get(name, Summary()).median
 
 
 def timed(act: Callable[[], object]) -> float:
@@ -106,6 +121,8 @@ def measure(row: Row) -> Result:
     try:
         with row.prepare() as arms:
             return Result(row, _alternate(arms))
+    except Absent as error:
+        return Result(row, error=str(error), is_absent=True)
     except Exception as error:
         return Result(row, error=_sentence(error))
 
@@ -123,7 +140,10 @@ def _alternate(arms: Arms) -> dict[str, Summary]:
             continue
         if counts:
             taken[name].append(value)
-    return {name: summarise(taken[name], errors.get(name, "")) for name in arms}
+    return {
+        name: replace(summarise(taken[name], errors.get(name, "")), remark=arm.remark)
+        for name, arm in arms.items()
+    }
 
 
 def _turns(arms: Arms) -> Iterator[tuple[str, Arm, bool]]:

@@ -22,6 +22,7 @@ def draw(results: list[Result], where: dict[str, object], path: Path) -> None:
     for index, result in enumerate(rows):
         _group(axes, index, result)
     axes.set_xscale("log")
+    axes.margins(y=0.01)
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * 12)  # room for the figures beside the bars
     axes.set_yticks(range(len(rows)), [r.row.what.replace("`", "") for r in rows])
@@ -33,8 +34,7 @@ def draw(results: list[Result], where: dict[str, object], path: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    axes.legend(unique.values(), unique.keys(), loc="upper center", ncols=3,
-                bbox_to_anchor=(0.5, -0.07))  # fmt: skip
+    canvas.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
     canvas.savefig(path, dpi=130)
 
 

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from benchmarks import engine
 from benchmarks.measure import FLOOR, GROTTO, KERNEL, Bound, Result, Summary
 
 HEAD = """# Benchmarks
@@ -31,6 +32,7 @@ def machine() -> dict[str, object]:
         "kernel": platform.release(),
         "architecture": platform.machine(),
         "root": os.geteuid() == 0,
+        "docker": engine.version(),
         "date": datetime.now(UTC).date().isoformat(),
         "packages": {name: version(name) for name in PACKAGES},
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
@@ -47,9 +49,10 @@ def as_markdown(results: list[Result], where: dict[str, object]) -> str:
     """The page: machine, table, notes, samples."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(_cells(result)) + " |" for result in results]
+    docker = f"Docker engine {where['docker']}" if where["docker"] else "no Docker engine"
     return (
         HEAD
-        + f"{where['cores']} cores, Linux {where['kernel']}, Python {where['python']}, "
+        + f"{where['cores']} cores, Linux {where['kernel']}, Python {where['python']}, {docker}, "
         + f"{where['date']}. Each figure is a median (90th percentile).\n\n"
         + "\n".join(lines)
         + "\n\n![The same as bars](results.png)\n\n## Notes\n\n"
@@ -61,7 +64,7 @@ def as_markdown(results: list[Result], where: dict[str, object]) -> str:
 def line(result: Result) -> str:
     """One line for the terminal."""
     if result.error:
-        return f"failed: {result.error}"
+        return f"{'absent' if result.is_absent else 'failed'}: {result.error}"
     figures = [f"{name} {figure(s, result)}" for name, s in result.arms.items()]
     verdicts = [f"{_text(b, result)}: {_met(result, b)}" for b in result.row.bounds]
     return ", ".join(figures) + (f"  [{'; '.join(verdicts)}]" if verdicts else "")
@@ -97,11 +100,15 @@ def _cells(result: Result) -> list[str]:
 
 
 def _text(bound: Bound, result: Result) -> str:
+    if bound.is_excess:
+        return f"≤ {bound.against} + {_amount(bound.limit, result)}"
     if bound.against:
         return f"≤ {bound.limit:.3g} × {bound.against}"
-    if result.row.unit == "bytes":
-        return f"≤ {bound.limit / 1e6:.0f} MB"
-    return f"≤ {bound.limit * 1e3:.0f} ms"
+    return f"≤ {_amount(bound.limit, result)}"
+
+
+def _amount(limit: float, result: Result) -> str:
+    return f"{limit / 1e6:.0f} MB" if result.row.unit == "bytes" else f"{limit * 1e3:.0f} ms"
 
 
 def _met(result: Result, bound: Bound) -> str:
@@ -120,7 +127,8 @@ def _notes(results: list[Result]) -> list[str]:
     notes = []
     for result in results:
         counts = ", ".join(f"{name} {s.samples}" for name, s in result.arms.items())
-        parts = [result.row.note, f"Samples: {counts}" if counts else ""]
+        remarks = [s.remark for s in result.arms.values()]
+        parts = [result.row.note, *remarks, f"Samples: {counts}" if counts else ""]
         notes.append(f"- **{result.row.key}**: " + ". ".join(part for part in parts if part) + ".")
     return notes
 
@@ -131,6 +139,7 @@ def _row_as_data(result: Result) -> dict[str, object]:
         "what": result.row.what,
         "unit": result.row.unit,
         "error": result.error,
+        "absent": result.is_absent,
         "arms": {
             name: {
                 "samples": s.samples,
@@ -138,6 +147,7 @@ def _row_as_data(result: Result) -> dict[str, object]:
                 "p90": _number(s.p90),
                 "least": _number(s.least),
                 "error": s.error,
+                "remark": s.remark,
             }
             for name, s in result.arms.items()
         },
@@ -145,6 +155,7 @@ def _row_as_data(result: Result) -> dict[str, object]:
             {
                 "limit": bound.limit,
                 "against": bound.against,
+                "is_excess": bound.is_excess,
                 "value": _number(result.value(bound)),
                 "met": result.met(bound),
             }

@@ -4,34 +4,43 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import grotto
 from benchmarks.cells import CELL, run, session
 from benchmarks.floors import forker
 from benchmarks.kernel import Kernel, kernel
 from benchmarks.measure import FLOOR, GROTTO, KERNEL, Arm, Arms, Bound, Row, timed
+from benchmarks.serving import Backend, embedded
 
-REFILL_S = 1.5
+REFILL_S: dict[Backend, float] = {"local": 1.5, "docker": 4.0}
 """Before a sample: time for the warm pool to be full again. Not part of the sample."""
+BINDS: dict[Backend, int] = {"local": 15, "docker": 10}
+"""Samples."""
 KILL = "import os\nos.kill(os.getpid(), 9)"
 
 
+def first_cell_s(client: grotto.Client, limits: grotto.Limits | None = None) -> float:
+    """Returns the seconds from before a new session until its first cell has finished."""
+    begin = time.perf_counter()
+    with client.session(limits=limits) as opened:
+        run(opened, "x = 1")
+        return time.perf_counter() - begin
+
+
 @contextmanager
-def _bind() -> Iterator[Arms]:
-    with closing(grotto.local()) as client:
+def _bind(backend: Backend) -> Iterator[Arms]:
+    with embedded(backend) as client:
 
         def ours() -> float:
-            time.sleep(REFILL_S)
-            begin = time.perf_counter()
-            with client.session() as opened:
-                run(opened, "x = 1")
-                return time.perf_counter() - begin
+            time.sleep(REFILL_S[backend])
+            return first_cell_s(client)
 
         yield {
-            GROTTO: Arm(ours, 15, 2),
-            FLOOR: Arm(lambda: timed(_bare_python), 15, 2),
-            KERNEL: Arm(_start_a_kernel, 15, 1),
+            GROTTO: Arm(ours, BINDS[backend], 2),
+            FLOOR: Arm(lambda: timed(_bare_python), BINDS[backend], 2),
+            KERNEL: Arm(_start_a_kernel, BINDS[backend], 1),
         }
 
 
@@ -48,9 +57,9 @@ def _start_a_kernel() -> float:
 
 
 @contextmanager
-def _kill() -> Iterator[Arms]:
+def _kill(backend: Backend) -> Iterator[Arms]:
     with ExitStack() as stack:
-        ours = stack.enter_context(session(policy="open"))
+        ours = stack.enter_context(session(backend, policy="open"))
         floor = stack.enter_context(forker())
         peer = stack.enter_context(kernel())
         yield {
@@ -81,22 +90,24 @@ def _kill_and_restart(peer: Kernel) -> float:
     return time.perf_counter() - begin
 
 
-ROWS = [
-    Row(
-        "bind",
-        "a new session from the warm pool, first cell included",
-        _bind,
-        (Bound(0.010),),
-        note="floor column: `python -I -c pass` started and ended, for scale; no budget is held "
-        "against it. ipykernel: a new kernel and its first cell",
-    ),
-    Row(
-        "kill",
-        "the worker kills itself, until the next cell has finished",
-        _kill,
-        (Bound(0.050),),
-        note="includes the round trip of the cell that kills; the namespace is restored. Floor "
-        "column: a bare `os.fork()` of an interpreter with IPython, numpy and pandas, for scale. "
-        "ipykernel: a new kernel in place of the dead one; its namespace is lost",
-    ),
-]
+def rows(backend: Backend) -> list[Row]:
+    """The rows of this module on a backend."""
+    return [
+        Row(
+            "bind",
+            "a new session from the warm pool, first cell included",
+            partial(_bind, backend),
+            (Bound(0.010),),
+            note="floor column: `python -I -c pass` started and ended, for scale; no budget is "
+            "held against it. ipykernel: a new kernel and its first cell",
+        ),
+        Row(
+            "kill",
+            "the worker kills itself, until the next cell has finished",
+            partial(_kill, backend),
+            (Bound(0.050),),
+            note="includes the round trip of the cell that kills; the namespace is restored. "
+            "Floor column: a bare `os.fork()` of an interpreter with IPython, numpy and pandas, "
+            "for scale. ipykernel: a new kernel in place of the dead one; its namespace is lost",
+        ),
+    ]

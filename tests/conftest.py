@@ -8,12 +8,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import engine_leaks
 import pytest
+from docker_engine import docker_engine  # noqa: F401  (a fixture of every folder)
 from leaks import Snapshot, leaks
+from second_engine import own_engine  # noqa: F401
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+ENGINE_FIXTURE = "docker_engine"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.chmod(folder, 0o755)  # as passable as the one it replaces
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     os.environ["GROTTO_DATA_DIR"] = f"{folder}/data"
+    os.environ["GROTTO_BACKEND"] = "local"  # a test that wants another one says so
     # It would start threads in every child that a test forks, and a process with threads
     # cannot make a user namespace. Those children use no gRPC.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -31,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def reported() -> Iterator[set[str]]:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
     """Fails the run whose fixtures of wider scope leave something behind.
 
     Its value is what single tests have been failed for already.
@@ -40,22 +46,38 @@ def reported() -> Iterator[set[str]]:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # pytest-asyncio asks for one, and would leave it open
     before = Snapshot.take()
+    strays = set(engine_leaks.left_by(frozenset()))
     yield known
-    left = [line for line in leaks(before) if line not in known]
+    own = engine_leaks.servers((tmp_path_factory.getbasetemp(),))
+    on_engine = partial(engine_leaks.left_by, own, whole_run=True)
+    found = leaks(before, elsewhere=lambda: [one for one in on_engine() if one not in strays])
+    left = [line for line in found if line not in known]
     loop.close()
     _fail_for("the whole run", left)
 
 
 @pytest.fixture(autouse=True)
-def leak_check(reported: set[str]) -> Iterator[None]:
-    """Fails the test that leaves a process, a descriptor or a folder behind.
+def leak_check(
+    request: pytest.FixtureRequest, reported: set[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Fails the test that leaves a process, a descriptor, a folder or a mount behind, or, if it
+    uses the engine, anything of a server of its own there.
 
     Set up after the fixtures of wider scope and before the test's own, so a server that
     a module shares is not held against one test.
     """
     before = Snapshot.take()
-    yield
-    left = leaks(before)
+    if ENGINE_FIXTURE in request.fixturenames:
+        folders = (tmp_path_factory.getbasetemp(),)
+        others = engine_leaks.servers(folders)
+        strays = set(engine_leaks.left_by(frozenset()))
+        yield
+        own = engine_leaks.servers(folders) - others
+        on_engine = partial(engine_leaks.left_by, own)
+        left = leaks(before, elsewhere=lambda: [one for one in on_engine() if one not in strays])
+    else:
+        yield
+        left = leaks(before)
     reported.update(left)
     _fail_for("this test", left)
 

@@ -1,4 +1,4 @@
-"""Finds what a test left behind: processes, descriptors, folders.
+"""Finds what a test left behind: processes, descriptors, folders, mounts.
 
 `Snapshot.take` before a test, `leaks` after it. What existed before is the affair of
 fixtures with a wider scope. Things are told apart by what they are and not counted, so
@@ -11,13 +11,15 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 SERVER, SANDBOX, WORKER = "grotto_control", "grotto_runtime", "grotto_worker"
+KEEPER = "engine_keeper"
+"""A process of the tests that, like a server, starts and ends others as it has to."""
 DEADLINE_S = 10.0
 POLL_S = 0.02
 DEFAULT_POOL = 1
@@ -61,7 +63,17 @@ class Folder:
         return f"left in the temporary folder: {self.path}"
 
 
-Thing = Process | Descriptor | Folder
+@dataclass(frozen=True)
+class Mount:
+    """A file system below the temporary folder of this test run."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"mount {self.path}"
+
+
+Thing = Process | Descriptor | Folder | Mount
 
 
 @dataclass(frozen=True)
@@ -74,23 +86,31 @@ class Snapshot:
 
     @classmethod
     def take(cls) -> "Snapshot":
-        servers = {p.pid: max(_sandboxes(p), _pool(p)) for p in family() if _runs(p, SERVER)}
-        return cls(frozenset([*processes(frozenset()), *descriptors(), *folders()]), servers)
+        servers = {p.pid: max(_sandboxes(p), _pool(p)) for p in family() if _is_server(p)}
+        things = [*processes(frozenset()), *descriptors(), *folders(), *mounts()]
+        return cls(frozenset(things), servers)
 
 
-def leaks(before: Snapshot, deadline_s: float = DEADLINE_S) -> list[str]:
-    """Returns what is there now and was not before, after time to end: `deadline_s` seconds."""
+def leaks(
+    before: Snapshot,
+    deadline_s: float = DEADLINE_S,
+    elsewhere: Callable[[], list[str]] = list,
+) -> list[str]:
+    """Returns what is there now and was not before, after time to end: `deadline_s` seconds.
+
+    `elsewhere` tells what else there is that should not be.
+    """
     end_s = time.monotonic() + deadline_s
     while True:
         gc.collect()
-        left = sorted([*_new(before), *_crowded(before)])
+        left = sorted([*_new(before), *_crowded(before), *elsewhere()])
         if not left or time.monotonic() > end_s:
             return left
         time.sleep(POLL_S)
 
 
 def _new(before: Snapshot) -> Iterator[str]:
-    now = {*processes(frozenset(before.sandboxes)), *descriptors(), *folders()}
+    now = {*processes(frozenset(before.sandboxes)), *descriptors(), *folders(), *mounts()}
     yield from (str(thing) for thing in now - before.things)
 
 
@@ -145,6 +165,10 @@ def _runs(process: psutil.Process, package: str) -> bool:
         return False
 
 
+def _is_server(process: psutil.Process) -> bool:
+    return _runs(process, SERVER) or _runs(process, KEEPER)
+
+
 def _is_ours(process: psutil.Process) -> bool:
     return any(_runs(process, package) for package in (SERVER, SANDBOX, WORKER))
 
@@ -175,3 +199,11 @@ def folders() -> Iterator[Folder]:
     """Yields the entries of the temporary folder, which conftest.py makes for each run."""
     for path in Path(tempfile.gettempdir()).iterdir():
         yield Folder(str(path))
+
+
+def mounts() -> Iterator[Mount]:
+    """Yields what is mounted below the temporary folder."""
+    below = f"{tempfile.gettempdir()}/"
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if (path := line.split()[1]).startswith(below):
+            yield Mount(path)

@@ -15,20 +15,23 @@ class Server:
         self.data_dir = data_dir
         self.options = options
         self.url = ""
+        self.log = data_dir.with_name(f"{data_dir.name}.log")
+        """What the server says on its standard error, from its first start on."""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        bind = self.url.removeprefix("grpc://") or "127.0.0.1:0"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "grotto_control", "serve", "--bind", bind, *self.options],
-            env={**os.environ, "GROTTO_DATA_DIR": str(self.data_dir)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        bind = self.url.partition("://")[2] or "127.0.0.1:0"
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "grotto_control", "serve", "--bind", bind, *self.options],
+                env={**os.environ, "GROTTO_DATA_DIR": str(self.data_dir)},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert self._process.stdout is not None
         said = json.loads(self._process.stdout.readline())
-        self.url, self.metrics_url = said["url"], said["metrics_url"]
+        self.url, self.metrics_url, self.ca_file = said["url"], said["metrics_url"], said["ca_file"]
 
     def key(self, tenant: str) -> str:
         made = self.run("keys", "create", "--tenant", tenant, "--json")

@@ -1,4 +1,4 @@
-"""`python -m grotto_control serve | keys`: the control plane as a process.
+"""`python -m grotto_control serve | engine-proxy | keys`: the control plane as a process.
 
 On success `serve` prints one line of JSON when it is ready. Exit status 2: it was asked
 for something it refuses, said in one sentence on stderr.
@@ -13,15 +13,25 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from grotto_control import data_dir, logs
 from grotto_control.app import admit_embedded, build
-from grotto_control.config import DATABASE, BadConfig, Config, default_data_dir
+from grotto_control.config import (
+    BACKENDS,
+    DATABASE,
+    PINGS_PER_GRACE,
+    BadConfig,
+    Config,
+    DockerOptions,
+    TlsConfig,
+    default_data_dir,
+)
 from grotto_control.core.keys import new_key, record_for
 from grotto_control.core.plan import PlanRules
 from grotto_control.core.store import Store
+from grotto_control.engine_proxy import options as engine_proxy
 from grotto_control.model.errors import GrottoError
 from grotto_control.model.records import KeyRecord
 from grotto_control.store import open_store
@@ -55,7 +65,13 @@ async def _serve(options: argparse.Namespace) -> int:
             lease = await _lease_pipe()
             await admit_embedded(app, await _embedded_key(lease))
         await app.start()
-        _say(ready=True, url=app.url, metrics_url=app.metrics_url, pid=os.getpid())
+        _say(
+            ready=True,
+            url=app.url,
+            metrics_url=app.metrics_url,
+            ca_file=app.ca_file and str(app.ca_file),
+            pid=os.getpid(),
+        )
         ending: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
         if options.lease:
             ending.append(asyncio.create_task(_ended(lease)))
@@ -76,13 +92,46 @@ def _config(options: argparse.Namespace) -> Config:
         bind=bind,
         socket=options.socket,
         insecure=options.insecure,
-        metrics_port=options.metrics_port,
+        tls=_tls(options),
+        drain_grace_s=options.drain_grace,
+        backend=options.backend,
+        docker=_docker(options),
+        metrics_bind=options.metrics_bind,
         isolation=options.isolation,
         allow_unsandboxed=options.allow_unsandboxed,
         lease=options.lease,
         shared_local=options.allow_shared_local,
-        rules=PlanRules(pool_size=options.pool),
+        tenant_sessions=options.tenant_sessions,
+        rules=_rules(options),
+        orphan_grace_s=options.orphan_grace,
     )
+
+
+def _rules(options: argparse.Namespace) -> PlanRules:
+    usual = PlanRules(pool_size=options.pool, max_sessions=options.max_sessions)
+    ping_every_s = min(usual.ping_every_s, options.orphan_grace / PINGS_PER_GRACE)
+    return replace(usual, ping_every_s=ping_every_s)
+
+
+def _docker(options: argparse.Namespace) -> DockerOptions:
+    images = dict(image.partition("=")[::2] for image in options.image)
+    return DockerOptions(
+        host=options.docker_host,
+        images=images or DockerOptions().images,
+        runtime=options.docker_runtime,
+        separate_uids=not options.docker_one_uid,
+    )
+
+
+def _tls(options: argparse.Namespace) -> TlsConfig | None:
+    tls = TlsConfig(
+        cert=options.tls_cert,
+        key=options.tls_key,
+        client_ca=options.tls_client_ca,
+        dev=options.tls_dev,
+        names=tuple(options.tls_name),
+    )
+    return None if tls == TlsConfig() else tls
 
 
 async def _keys_create(options: argparse.Namespace) -> int:
@@ -160,6 +209,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m grotto_control")
     commands = parser.add_subparsers(required=True)
     _add_serve(commands.add_parser("serve", help="run the control plane"))
+    proxy = commands.add_parser("engine-proxy", help="hold the engine's socket for a server")
+    engine_proxy.add_arguments(proxy)
     keys = commands.add_parser("keys", help="API keys of the data directory's server")
     key_commands = keys.add_subparsers(required=True)
     create = _data_command(key_commands.add_parser("create"), _keys_create)
@@ -178,14 +229,91 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--bind", metavar="HOST:PORT")
     serve.add_argument("--socket", type=Path, metavar="PATH")
     serve.add_argument("--insecure", action="store_true", help="serve others in clear")
-    serve.add_argument("--backend", choices=("auto", "local"), default="auto")
-    serve.add_argument("--metrics-port", type=int, metavar="N", help="on 127.0.0.1; 0: any")
+    _add_tls(serve)
+    serve.add_argument(
+        "--drain-grace",
+        type=float,
+        default=Config.__dataclass_fields__["drain_grace_s"].default,
+        metavar="S",
+        help="seconds that running calls get when the server ends",
+    )
+    serve.add_argument(
+        "--orphan-grace",
+        type=float,
+        default=Config.__dataclass_fields__["orphan_grace_s"].default,
+        metavar="S",
+        help="seconds that sandboxes live on without a server",
+    )
+    serve.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default=os.environ.get("GROTTO_BACKEND") or "auto",
+        help="where sandboxes run (GROTTO_BACKEND); auto: docker where it works, else local",
+    )
+    _add_docker(serve)
+    serve.add_argument("--metrics-bind", metavar="HOST:PORT", help="Prometheus metrics, no key")
     serve.add_argument("--pool", type=int, default=1, metavar="N", help="warm sandboxes")
+    serve.add_argument(
+        "--max-sessions",
+        type=_count,
+        default=PlanRules.__dataclass_fields__["max_sessions"].default,
+        metavar="N",
+        help="live sessions of all tenants together",
+    )
+    serve.add_argument(
+        "--tenant-sessions",
+        type=_count,
+        default=Config.__dataclass_fields__["tenant_sessions"].default,
+        metavar="N",
+        help="live sessions of each tenant",
+    )
     serve.add_argument("--isolation", choices=("auto", "full", "reduced"), default="auto")
     serve.add_argument("--allow-unsandboxed", action="store_true")
     serve.add_argument("--lease", action="store_true", help="end with standard input")
     # For tests of tenancy on a machine without a backend for several tenants.
     serve.add_argument("--allow-shared-local", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_docker(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="NAME=REFERENCE",
+        help="an image that sessions may ask for; the first is the default",
+    )
+    serve.add_argument(
+        "--docker-host",
+        default=os.environ.get("DOCKER_HOST") or DockerOptions().host,
+        metavar="URL",
+        help="the engine's socket, unix:///path",
+    )
+    serve.add_argument("--docker-runtime", default="", metavar="NAME", help="OCI runtime")
+    serve.add_argument(
+        "--docker-one-uid",
+        action="store_true",
+        help="grant sandboxes no capability at all; daemon and tenant code then share a user",
+    )
+
+
+def _add_tls(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM, with its chain")
+    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM, without a password")
+    serve.add_argument(
+        "--tls-client-ca", type=Path, metavar="FILE", help="clients need a certificate of it"
+    )
+    serve.add_argument(
+        "--tls-dev", action="store_true", help="make a certificate, kept in the data directory"
+    )
+    serve.add_argument(
+        "--tls-name", action="append", default=[], metavar="NAME", help="one more for --tls-dev"
+    )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!a} is no count: give a whole number, 1 or more")
+    return int(text)
 
 
 def _data_command(parser: argparse.ArgumentParser, run: object) -> argparse.ArgumentParser:

@@ -67,6 +67,7 @@ _PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000")
 class _SessionBody(msgspec.Struct, frozen=True):
     """What of a session is only read back as a whole."""
 
+    image: str
     policy: str
     limits: Limits
     labels: dict[str, str]

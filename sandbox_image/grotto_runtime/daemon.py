@@ -1,6 +1,6 @@
 """The daemon's own state: unbound until Bind, then one session; and when it ends.
 
-It ends on Shutdown, when the lease on standard input closes, or when nobody has
+It ends on Shutdown, when its lease closes, or when nobody has
 called for the orphan grace. Its end takes every process of the sandbox along.
 """
 
@@ -120,7 +120,11 @@ class Daemon:
         return owned
 
     def _lease_readable(self, descriptor: int) -> None:
-        if not os.read(descriptor, 4096):
+        try:
+            more = os.read(descriptor, 4096)
+        except OSError:  # a socket that was reset
+            more = b""
+        if not more:
             asyncio.get_running_loop().remove_reader(descriptor)
             self.stop()
 

@@ -20,6 +20,8 @@ MAX_LISTING_BYTES = 3 * 1024 * 1024
 """With room to spare below what a gRPC message may hold."""
 _OVERHEAD_BYTES = 8  # tag and length of one entry
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# For the group as for the owner: where daemon and worker are two users, it is what they share.
+_NEW_FOLDER, _NEW_FILE = 0o775, 0o664
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -70,7 +72,7 @@ class Workspace:
                 with _explained("/".join(parts)):
                     if make:
                         with contextlib.suppress(FileExistsError):
-                            os.mkdir(part, 0o755, dir_fd=descriptor)
+                            os.mkdir(part, _NEW_FOLDER, dir_fd=descriptor)
                     inner = os.open(part, _DIRECTORY, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = inner
@@ -90,7 +92,7 @@ class Upload:
         try:
             with _explained("/".join(parts)):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._file = os.open(self._temporary, flags, 0o644, dir_fd=self._parent)
+                self._file = os.open(self._temporary, flags, _NEW_FILE, dir_fd=self._parent)
         except BaseException:
             os.close(self._parent)
             raise
@@ -167,6 +169,11 @@ def _explained(path: str) -> Iterator[None]:
         raise not_found(f"the workspace has no {path!r}", "session.files() lists it") from error
     except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise invalid(f"{path!r} is not that kind of file: {error.strerror}") from error
+    except PermissionError as error:
+        raise invalid(
+            f"{path!r} is closed to everybody but the code of the session",
+            "have the session's code open it to its group, for instance with os.chmod(path, 0o660)",
+        ) from error
     except OSError as error:
         raise invalid(
             f"{path!r} cannot be opened or written: {error.strerror}",

@@ -38,6 +38,8 @@ from grotto_worker.shell import Shell
 
 COPIED_BELOW_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 2000
+OTHERS_PROCESSES = 32
+"""Spawner, zygote, checker, recovery points, and the daemon's threads where it shares the uid."""
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.PyDLL(None)
@@ -120,11 +122,16 @@ class Worker:
         sys.path.insert(0, request.workspace)
         layers = harden.limit_worker(
             memory_bytes=request.memory_bytes,
-            # Outside an own user namespace the kernel counts all processes of the user.
-            pids=request.pids if self._level == "full" else None,
+            pids=self._process_limit(request.pids),
             cpus=request.cpus,
         )
         return Done(request.id, layers=layers)
+
+    def _process_limit(self, pids: int) -> int | None:
+        """Where the kernel counts the user's processes on the whole machine, there is none."""
+        if self._level == "container":  # its users are its own, and are those of others in it, too
+            return pids + OTHERS_PROCESSES
+        return pids if self._level == "full" else None
 
     # ---- executions ----
 

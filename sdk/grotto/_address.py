@@ -10,8 +10,9 @@ from urllib.parse import quote, urlsplit
 from grotto.errors import AuthenticationError, InvalidArgumentError
 
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path, less its terminator
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
-_FORMS = "Use grpc://127.0.0.1:50151 or unix:///path/to/socket."
+_FORMS = "Use grpcs://host:50151, grpc://127.0.0.1:50151 or unix:///path/to/socket."
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,17 @@ class Address:
 
     url: str
     target: str
+    host: str | None = None
+    """None, like `port`: a unix socket."""
+    port: int | None = None
+    is_secure: bool = False
 
 
-def parse_url(url: str | None) -> Address:
-    """Returns the address of a URL; raises InvalidArgumentError that says what is wrong with it."""
+def parse_url(url: str | None, *, insecure: bool = False) -> Address:
+    """Returns the address of a URL; raises InvalidArgumentError that says what is wrong with it.
+
+    `insecure` allows clear text to another machine.
+    """
     if not url:
         raise InvalidArgumentError(
             "There is no server URL.",
@@ -32,12 +40,11 @@ def parse_url(url: str | None) -> Address:
     scheme, separator, rest = url.partition("://")
     if scheme == "unix" and separator:
         return Address(url, _unix_target(url, rest))
-    if scheme == "grpc" and separator:
-        return Address(url, _tcp_target(url))
-    if scheme == "grpcs":
-        raise InvalidArgumentError(
-            f"{url!r} asks for TLS, which this version does not offer.", hint=_FORMS
-        )
+    if scheme in ("grpc", "grpcs") and separator:
+        host, port = _host_and_port(url)
+        if scheme == "grpc" and not insecure:
+            _check_this_machine(url, host)
+        return Address(url, _tcp_target(host, port), host, port, scheme == "grpcs")
     raise InvalidArgumentError(f"{url!r} is no server URL.", hint=_FORMS)
 
 
@@ -63,7 +70,7 @@ def _unix_target(url: str, path: str) -> str:
     return "unix:" + quote(path)
 
 
-def _tcp_target(url: str) -> str:
+def _host_and_port(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -73,20 +80,30 @@ def _tcp_target(url: str) -> str:
         raise InvalidArgumentError(f"{url!r} needs a host and a port.", hint=_FORMS)
     if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
         raise InvalidArgumentError(f"{url!r} has more than a host and a port.", hint=_FORMS)
-    return _loopback_target(url, host, port)
+    if not _HOST.fullmatch(host):
+        raise InvalidArgumentError(f"{url!r} has a host that cannot be one.", hint=_FORMS)
+    return host, port
 
 
-def _loopback_target(url: str, host: str, port: int) -> str:
-    if host == "localhost":
-        return f"dns:///localhost:{port}"
+def _tcp_target(host: str, port: int) -> str:
+    address = _ip(host)
+    if address is None:
+        return f"dns:///{host}:{port}"
+    return f"ipv6:[{address}]:{port}" if address.version == 6 else f"ipv4:{address}:{port}"
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        address = None
-    if address is None or not address.is_loopback:
+        return None
+
+
+def _check_this_machine(url: str, host: str) -> None:
+    address = _ip(host)
+    if host != "localhost" and (address is None or not address.is_loopback):
         raise InvalidArgumentError(
             f"{url!r} would send the API key and your data in clear to another machine.",
-            hint="grpc:// is for this machine only (127.0.0.1, ::1, localhost); "
-            "reach a remote server through an SSH tunnel.",
+            hint="grpc:// is for this machine only (127.0.0.1, ::1, localhost); use grpcs://, "
+            "an SSH tunnel, or insecure=True if you accept that.",
         )
-    return f"ipv6:[{address}]:{port}" if address.version == 6 else f"ipv4:{address}:{port}"

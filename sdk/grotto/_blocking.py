@@ -15,33 +15,53 @@ from grotto._portal import Portal
 from grotto._records import Files, Isolation, SessionInfo, Usage, Variable
 from grotto._requests import UNSET
 from grotto._session import AsyncSession
+from grotto._trust import ClientCert
 from grotto.limits import Limits
 
 
 def connect(
-    url: str | None = None, api_key: str | None = None, *, on_transfer: OnTransfer | None = None
+    url: str | None = None,
+    api_key: str | None = None,
+    *,
+    ca_file: str | PathLike[str] | None = None,
+    client_cert: ClientCert | None = None,
+    insecure: bool = False,
+    on_transfer: OnTransfer | None = None,
 ) -> Client:
     """Returns a client of the server at `url`.
 
-    `url` is `grpc://127.0.0.1:50151` (clear text, so for this machine only) or
-    `unix:///path/to/socket`; default GROTTO_URL. `api_key` defaults to GROTTO_API_KEY.
-    `on_transfer` is called with the progress of every transfer, on another thread.
+    `url` is `grpcs://host:50151` (TLS), `grpc://127.0.0.1:50151` (clear text, so for this
+    machine only, unless `insecure=True`) or `unix:///path/to/socket`; default GROTTO_URL.
+    `api_key` defaults to GROTTO_API_KEY. `on_transfer` is called with the progress of
+    every transfer, on another thread.
+
+    Over TLS, `ca_file` is a PEM file of the authorities to trust (default: GROTTO_CA_FILE,
+    or those gRPC trusts) and `client_cert` a PEM file with certificate and key, or the
+    pair of files (default: GROTTO_CLIENT_CERT, GROTTO_CLIENT_KEY).
 
     No connection is made before the first call. Raises InvalidArgumentError for a URL
-    that is none, AuthenticationError when there is no key.
+    that is none or a file that cannot be used, AuthenticationError when there is no key.
 
-    >>> client = grotto.connect("grpc://127.0.0.1:50151", key)    # doctest: +SKIP
+    >>> client = grotto.connect("grpcs://grotto.example:50151", key)    # doctest: +SKIP
     """
     portal = Portal()
     try:
-        return Client(portal, portal.call(aconnect(url, api_key, on_transfer=on_transfer)))
+        work = aconnect(
+            url,
+            api_key,
+            ca_file=ca_file,
+            client_cert=client_cert,
+            insecure=insecure,
+            on_transfer=on_transfer,
+        )
+        return Client(portal, portal.call(work))
     except BaseException:
         portal.close()
         raise
 
 
 def local(
-    backend: Literal["auto", "local"] = "auto", *, on_transfer: OnTransfer | None = None
+    backend: Literal["auto", "local", "docker"] = "auto", *, on_transfer: OnTransfer | None = None
 ) -> Client:
     """Starts an embedded control plane, a child of this process, and returns its client.
 
@@ -101,6 +121,7 @@ class Client:
     def session(
         self,
         *,
+        image: str | None = None,
         limits: Limits | None = None,
         policy: str = "standard",
         env: Mapping[str, str] | None = None,
@@ -111,18 +132,19 @@ class Client:
     ) -> Session:
         """Creates a session: a fresh Python interpreter in its own sandbox.
 
-        `policy` is "strict", "standard" or "open"; `env` the interpreter's environment;
-        `ttl_s` its life time in seconds, at most what the server allows; `recovery`
-        "auto" keeps a recovery point after each execution. The same `idempotency_key`
-        gives the same session again.
+        `image` is one that the server offers, by its name there; `policy` "strict",
+        "standard" or "open"; `env` the interpreter's environment; `ttl_s` its life time in
+        seconds, at most what the server allows; `recovery` "auto" keeps a recovery point
+        after each execution. The same `idempotency_key` gives the same session again.
 
-        Raises InvalidArgumentError for an unknown policy or limits above the server's,
+        Raises InvalidArgumentError for an unknown image or policy, or limits above the server's,
         QuotaExceededError, CapacityError.
 
         >>> with client.session(limits=grotto.Limits(memory="1GiB")) as s:  # doctest: +SKIP
         ...     s.execute("x = 1")
         """
         work = self._core.session(
+            image=image,
             limits=limits,
             policy=policy,
             env=env,

@@ -17,6 +17,7 @@ from grotto._records import SessionInfo, SessionStatus
 from grotto._requests import check_session_id, check_text, text_map
 from grotto._session import CLOSE_DEADLINE_S, AsyncSession
 from grotto._transport import Transport
+from grotto._trust import ClientCert, choose_trust
 from grotto.errors import InvalidArgumentError, SessionLostError
 from grotto.limits import Limits, check_seconds
 from grotto_proto import WIRE_VERSION
@@ -70,6 +71,7 @@ class AsyncClient:
     async def session(
         self,
         *,
+        image: str | None = None,
         limits: Limits | None = None,
         policy: str = "standard",
         env: Mapping[str, str] | None = None,
@@ -82,6 +84,7 @@ class AsyncClient:
         if recovery not in _RECOVERY:
             raise InvalidArgumentError(f'recovery={recovery!r}: use "auto" or "off".')
         request = sessions_pb2.CreateSessionRequest(
+            image=check_text(image or "", "image"),
             policy=check_text(policy, "policy"),
             limits=(limits or Limits()).to_wire(),
             env=text_map(env, "env"),
@@ -142,16 +145,24 @@ class AsyncClient:
 
 
 async def aconnect(
-    url: str | None = None, api_key: str | None = None, *, on_transfer: OnTransfer | None = None
+    url: str | None = None,
+    api_key: str | None = None,
+    *,
+    ca_file: str | os.PathLike[str] | None = None,
+    client_cert: ClientCert | None = None,
+    insecure: bool = False,
+    on_transfer: OnTransfer | None = None,
 ) -> AsyncClient:
     """Returns an async client of the server at `url`; see `grotto.connect`."""
-    address = parse_url(url or os.environ.get("GROTTO_URL"))
+    address = parse_url(url or os.environ.get("GROTTO_URL"), insecure=insecure)
     key = check_key(api_key or os.environ.get("GROTTO_API_KEY"))
-    return AsyncClient(Transport(address, key, new_id=_new_id), on_transfer=on_transfer)
+    trust = choose_trust(address.is_secure, ca_file, client_cert, os.environ)
+    transport = Transport(address, key, new_id=_new_id, trust=trust)
+    return AsyncClient(transport, on_transfer=on_transfer)
 
 
 async def alocal(
-    backend: Literal["auto", "local"] = "auto", *, on_transfer: OnTransfer | None = None
+    backend: Literal["auto", "local", "docker"] = "auto", *, on_transfer: OnTransfer | None = None
 ) -> AsyncClient:
     """Starts an embedded control plane and returns its async client; see `grotto.local`."""
     embedded = await Embedded.start(backend)

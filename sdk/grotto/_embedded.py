@@ -26,8 +26,9 @@ from grotto.errors import InvalidArgumentError, UnavailableError
 
 READY_DEADLINE_S = 60.0
 STOP_GRACE_S = 10.0
-_BACKENDS = ("auto", "local")
-_NEEDED = ("sqlalchemy", "structlog", "prometheus_client", "grpc_health", "IPython")
+_BACKENDS = ("auto", "local", "docker")
+_SERVER = ("sqlalchemy", "structlog", "prometheus_client", "grpc_health")
+_SANDBOX = ("IPython",)
 _PREFIX = "grotto-local-"
 _LOCK = "owner.lock"
 _MAX_DIRECTORY_CHARS = 40
@@ -51,7 +52,10 @@ class Embedded:
         """Starts one and waits until it serves; raises UnavailableError with its last words."""
         if backend not in _BACKENDS:
             raise InvalidArgumentError(f"backend={backend!r}: use one of {', '.join(_BACKENDS)}.")
-        check_installed()
+        if backend == "docker":
+            check_server_installed()
+        else:
+            check_installed()
         home = await asyncio.to_thread(_Home.make)
         embedded: Embedded | None = None
         try:
@@ -167,12 +171,23 @@ def _sweep(base: Path) -> None:
 
 def check_installed() -> None:
     """Raises UnavailableError unless what a control plane and a sandbox need is installed."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    _check(_SERVER + _SANDBOX, "An embedded control plane", "grotto[local]")
+
+
+def check_server_installed() -> None:
+    """Raises UnavailableError unless what a control plane needs is installed.
+
+    Its sandboxes may be containers, which bring their own packages.
+    """
+    _check(_SERVER, "A control plane", "grotto[server]")
+
+
+def _check(needed: tuple[str, ...], what: str, extra: str) -> None:
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise UnavailableError(
-            f"An embedded control plane needs packages that are not installed: "
-            f"{', '.join(missing)}.",
-            hint="Install them: pip install 'grotto[local]'.",
+            f"{what} needs packages that are not installed: {', '.join(missing)}.",
+            hint=f"Install them: pip install '{extra}'.",
         )
 
 

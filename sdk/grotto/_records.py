@@ -27,7 +27,7 @@ class SessionStatus(StrEnum):
 class Isolation:
     """What is really in force around a session, as probed inside its sandbox.
 
-    `level` is "full", "reduced" or "none"; `missing` names layers of this backend
+    `level` is "full", "reduced", "container" or "none"; `missing` names layers of this backend
     that are not in force.
     """
 
@@ -59,6 +59,8 @@ class SessionInfo:
     id: str
     status: SessionStatus
     status_note: str
+    image: str
+    """The server's name of what the sandbox was made of; "" where its backend has no images."""
     policy: str
     limits: Limits
     labels: Mapping[str, str]
@@ -74,6 +76,7 @@ class SessionInfo:
             id=message.id,
             status=SessionStatus.LOST if lost else SessionStatus.READY,
             status_note=message.status_note,
+            image=message.image,
             policy=message.policy,
             limits=Limits.from_wire(message.limits),
             labels=dict(message.labels),

@@ -1,4 +1,4 @@
-"""The one seam to the wire: stubs, metadata, error mapping, repetition after an outage.
+"""The one seam to the wire: channel, stubs, metadata, error mapping.
 
 Nothing above this module sees a `grpc.RpcError`. gRPC's threads do not survive
 `fork()`: a client made before a fork must not be used in the child.
@@ -7,18 +7,18 @@ Nothing above this module sees a `grpc.RpcError`. gRPC's threads do not survive
 from __future__ import annotations
 
 import asyncio
-import random
 import re
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from grotto._address import Address
+from grotto._diagnosis import misconfiguration
 from grotto._printable import printable
+from grotto._retries import Attempts, Backoff, Retries, Waiting
+from grotto._trust import Trust
 from grotto.errors import (
     EXCEPTIONS,
     AuthenticationError,
@@ -40,11 +40,16 @@ Res = TypeVar("Res")
 
 OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    # The server's metadata is small; its errors carry a detail in theirs.
+    ("grpc.absolute_max_metadata_size", 64 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # While a call runs, a peer that is gone without a word is noticed within 40 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # what counts; a minute unless it is said
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
     # Channels to the same target would share one connection across clients and loops.
@@ -60,46 +65,16 @@ _BY_STATUS: dict[grpc.StatusCode, type[GrottoError]] = {
 }
 """For failures without an error detail: gRPC's own, not the server's."""
 
+_OPEN_ENDED = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+)
+"""Without an error detail they come from the way to the server, not from it."""
+
 _OFFENDING_PART = re.compile(r"(?P<path>\S.{0,1000}?) ?: (?P<type>[\w.<>]{1,300})(?=[\s;,]|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long a call that is safe to repeat goes on while the server is away.
-
-    A server that never answered is given `first_contact_s` only.
-    """
-
-    budget_s: float = 30.0
-    first_contact_s: float = 3.0
-    first_s: float = 0.05
-    ceiling_s: float = 1.0
-
-
-class Attempts:
-    """The tries of one call: `again` waits, or raises when the budget is spent."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._pause_s = transport.backoff.first_s
-        self._give_up_at: float | None = None
-
-    def progress(self) -> None:
-        """The server answered: the next outage has the whole budget again."""
-        self._give_up_at = None
-        self._pause_s = self._transport.backoff.first_s
-
-    async def again(self, error: UnavailableError) -> None:
-        """Waits before the next try; raises `error` when there is none."""
-        now = self._transport.clock()
-        if self._give_up_at is None:
-            self._give_up_at = now + self._transport.patience_s()
-        if reason := self._transport.gone():
-            raise UnavailableError(reason, request_id=error.request_id) from error
-        if now >= self._give_up_at:
-            raise error
-        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        self._pause_s = min(self._pause_s * 2, self._transport.backoff.ceiling_s)
 
 
 class Transport:
@@ -115,20 +90,28 @@ class Transport:
         api_key: str,
         *,
         new_id: Callable[[], str],
+        trust: Trust | None = None,
         gone: Callable[[], str | None] = lambda: None,
         backoff: Backoff | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        waiting: Waiting | None = None,
+        options: Sequence[tuple[str, int]] = OPTIONS,
     ) -> None:
         self._address = address
-        channel = grpc.aio.insecure_channel(address.target, OPTIONS)
+        channel = (
+            grpc.aio.insecure_channel(address.target, options)
+            if trust is None
+            else grpc.aio.secure_channel(address.target, trust.credentials(), options)
+        )
         stub = cast("SessionsAsyncStub", SessionsStub(channel))
         self._open: tuple[grpc.aio.Channel, SessionsAsyncStub] | None = (channel, stub)
         self._authorization = f"Bearer {api_key}"
         self.new_id = new_id
-        self.gone = gone
-        self.backoff = backoff or Backoff()
-        self.clock = clock
-        self._was_reached = False
+        self._retries = Retries(
+            backoff or Backoff(),
+            waiting or Waiting(),
+            gone,
+            lambda: misconfiguration(address, trust),
+        )
 
     @property
     def stub(self) -> SessionsAsyncStub:
@@ -149,11 +132,7 @@ class Transport:
 
     def attempts(self) -> Attempts:
         """Returns the tries of one new call."""
-        return Attempts(self)
-
-    def patience_s(self) -> float:
-        """Returns how long an outage is waited out."""
-        return self.backoff.budget_s if self._was_reached else self.backoff.first_contact_s
+        return Attempts(self._retries)
 
     async def unary(
         self,
@@ -167,7 +146,7 @@ class Transport:
         while True:
             try:
                 reply = await call(request, metadata=metadata, timeout=deadline_s)
-                self._was_reached = True
+                self._retries.succeeded()
                 return reply
             except grpc.aio.AioRpcError as error:
                 mapped = self._mapped(error, metadata)
@@ -183,13 +162,19 @@ class Transport:
         *,
         deadline_s: float | None = None,
     ) -> Res:
-        """Makes a call that must not happen twice: waits for the server, then tries once."""
+        """Makes a call that must not happen twice: waits for the server, then tries once.
+
+        An error that leaves open whether it happened says so.
+        """
         metadata = self._metadata()
         await self._ready()
         try:
             return await call(request, metadata=metadata, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
-            raise self._mapped(error, metadata) from error
+            mapped = self._mapped(error, metadata)
+            if error.code() in _OPEN_ENDED and not _has_detail(error):
+                mapped = _may_have_happened(mapped)
+            raise mapped from error
 
     async def stream(
         self,
@@ -226,7 +211,9 @@ class Transport:
         attempts, metadata = self.attempts(), self._metadata()
         while True:
             try:
-                return await call(requests(), metadata=metadata)
+                reply = await call(requests(), metadata=metadata)
+                self._retries.succeeded()
+                return reply
             except grpc.aio.AioRpcError as error:
                 mapped = self._mapped(error, metadata)
                 if not isinstance(mapped, UnavailableError):
@@ -242,15 +229,18 @@ class Transport:
         if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return
         try:
-            async with asyncio.timeout(self.patience_s()):
+            async with asyncio.timeout(self._retries.patience_s()):
                 await channel.channel_ready()
         except TimeoutError as error:
-            reason = self.gone() or f"There is no answer from {self._address.url}."
-            raise UnavailableError(reason) from error
+            reason = await self._retries.hopeless()
+            raise UnavailableError(
+                reason or f"There is no answer from {self._address.url}.",
+                hint="The call was not made.",
+            ) from error
 
     def _mapped(self, error: grpc.aio.AioRpcError, metadata: grpc.aio.Metadata) -> GrottoError:
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
-            self._was_reached = True
+            self._retries.was_reached = True
         return to_exception(error, self._address.url, str(metadata[REQUEST_ID]))
 
 
@@ -279,6 +269,19 @@ def _without_detail(error: grpc.aio.AioRpcError, url: str, request_id: str) -> G
     if kind is VersionMismatchError:
         return kind(f"The server at {url} does not know this call: {said}", request_id=request_id)
     return kind(f"The call to {url} failed: {said}", request_id=request_id)
+
+
+def _has_detail(error: grpc.aio.AioRpcError) -> bool:
+    trailers = error.trailing_metadata()
+    return unpack_error(tuple(trailers) if trailers else ()) is not None
+
+
+def _may_have_happened(error: GrottoError) -> GrottoError:
+    return type(error)(
+        f"{error.message} It is not known whether the call took effect.",
+        hint="Look before you repeat it.",
+        request_id=error.request_id,
+    )
 
 
 def _untransferable(detail: errors_pb2.ErrorDetail, request_id: str) -> UntransferableError:

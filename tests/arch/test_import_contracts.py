@@ -31,6 +31,7 @@ PLANTS = [
     ("control-layers", CONTROL, "json"),  # a module that no layer names
     ("worker-without-grpc", "sandbox_image/grotto_worker", "grpc"),
     ("sqlalchemy", f"{CONTROL}/core", "sqlalchemy"),
+    ("docker", f"{CONTROL}/core", "docker"),
     ("prometheus", f"{CONTROL}/core", "prometheus_client"),
     ("litellm", "sdk/grotto", "litellm"),
     ("ipython", "sandbox_image/grotto_runtime", "IPython"),

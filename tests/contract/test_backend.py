@@ -8,9 +8,10 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -19,12 +20,17 @@ from fakes.backend import FakeBackend
 from fakes.control import short_folder
 
 from grotto_control.backends import launch, processes
+from grotto_control.backends.docker.backend import DockerBackend, DockerConfig
+from grotto_control.backends.docker.engine import Engine
+from grotto_control.backends.docker.identity import kept_identity
+from grotto_control.backends.docker.images import Images
 from grotto_control.backends.local import LocalBackend, LocalConfig
-from grotto_control.core.backend import Backend, SandboxSpec
+from grotto_control.config import DockerOptions
+from grotto_control.core.backend import Backend, Kind, SandboxSpec
 from grotto_control.core.clock import new_sandbox_id, new_token
 from grotto_control.metrics import PrometheusMetrics
 from grotto_control.model.errors import BackendFailure, GrottoError, SandboxUnreachable
-from grotto_control.model.limits import MIB
+from grotto_control.model.limits import MIB, Limits
 from grotto_control.model.records import SandboxHandle
 from grotto_control.runtime_client.client import RuntimeClient
 from grotto_proto import WIRE_VERSION
@@ -38,6 +44,10 @@ class World:
     backend: Backend
     again: Callable[[], Backend]
     """Makes what a restarted server would have: the same sandboxes, nothing in memory."""
+    kind: Kind = field(default_factory=lambda: Kind("", 16 * MIB))
+
+    def spec(self) -> SandboxSpec:
+        return SandboxSpec(new_sandbox_id(), new_token(), self.kind)
 
 
 def _local(root: Path) -> LocalBackend:
@@ -60,6 +70,10 @@ async def made(name: str) -> AsyncIterator[World]:
             yield World("fake", fake, lambda: fake)
             await fake.close()
             return
+        if name == "docker":
+            async with docker_world(folder) as world:
+                yield world
+            return
         processes.become_subreaper()
         folder.chmod(0o711)
         backend = _local(folder / "sandboxes")
@@ -68,14 +82,32 @@ async def made(name: str) -> AsyncIterator[World]:
             await backend.destroy(found.handle)
 
 
-@pytest.fixture(params=["fake", "local"])
+@asynccontextmanager
+async def docker_world(folder: Path) -> AsyncIterator[World]:
+    backends: list[DockerBackend] = []
+
+    def again() -> DockerBackend:
+        engine = Engine(DockerOptions().host, lambda *_: None)
+        images = Images(engine, DockerOptions().images)
+        identity = kept_identity(folder / "identity.json")
+        backends.append(DockerBackend(engine, images, identity, DockerConfig()))
+        return backends[-1]
+
+    backend = again()
+    assert await backend.open()
+    yield World("docker", backend, again, Kind("data", 16 * MIB))
+    for found in await backend.list():
+        await backend.destroy(found.handle)
+    for one in backends:
+        await one.close()
+
+
+@pytest.fixture(params=["fake", "local", "docker"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    if request.param == "docker":
+        request.getfixturevalue("docker_engine")
     async with made(request.param) as world:
         yield world
-
-
-def spec() -> SandboxSpec:
-    return SandboxSpec(new_sandbox_id(), new_token(), 16 * MIB)
 
 
 def connected(world: World, handle: SandboxHandle, token: str) -> RuntimeClient:
@@ -83,7 +115,7 @@ def connected(world: World, handle: SandboxHandle, token: str) -> RuntimeClient:
 
 
 async def test_a_started_sandbox_answers_the_handshake(world: World) -> None:
-    asked = spec()
+    asked = world.spec()
     handle = await world.backend.start(asked)
     client = connected(world, handle, asked.token)
     try:
@@ -97,7 +129,7 @@ async def test_a_started_sandbox_answers_the_handshake(world: World) -> None:
 
 
 async def test_it_answers_to_its_token_only(world: World) -> None:
-    handle = await world.backend.start(spec())
+    handle = await world.backend.start(world.spec())
     client = connected(world, handle, new_token())
     try:
         with pytest.raises(GrottoError):
@@ -108,7 +140,7 @@ async def test_it_answers_to_its_token_only(world: World) -> None:
 
 
 async def test_a_handle_survives_serialisation_and_a_restart(world: World) -> None:
-    asked = spec()
+    asked = world.spec()
     handle = await world.backend.start(asked)
     stored = msgspec.json.encode(handle)
     json.loads(stored)
@@ -125,17 +157,32 @@ async def test_a_handle_survives_serialisation_and_a_restart(world: World) -> No
 
 
 async def test_list_shows_what_exists(world: World) -> None:
-    handles = [await world.backend.start(spec()) for _ in range(2)]
+    handles = [await world.backend.start(world.spec()) for _ in range(2)]
     listed = {found.handle.sandbox_id: found for found in await world.again().list()}
     assert set(listed) == {handle.sandbox_id for handle in handles}
-    assert all(listed[handle.sandbox_id].handle == handle for handle in handles)
-    for handle in handles:
-        await world.backend.destroy(handle)
+    assert all(0 < found.created_s <= time.time() for found in listed.values())
+    for found in listed.values():
+        await world.backend.destroy(found.handle)
     assert await world.backend.list() == []
+    for handle in handles:
+        assert await asyncio.wait_for(world.backend.wait(handle), TIMEOUT_S)
+        await world.backend.destroy(handle)
+
+
+async def test_limits_are_applied_to_what_runs(world: World) -> None:
+    asked = world.spec()
+    handle = await world.backend.start(asked)
+    limits = Limits(cpus=0.5, memory_bytes=64 * MIB, pids=32)
+    for _ in range(2):
+        await world.backend.apply(handle, limits, asked.kind.disk_bytes)
+    client = connected(world, handle, asked.token)
+    await client.handshake(TIMEOUT_S)
+    await client.close()
+    await world.backend.destroy(handle)
 
 
 async def test_wait_ends_with_the_sandbox(world: World) -> None:
-    asked = spec()
+    asked = world.spec()
     handle = await world.backend.start(asked)
     waiting = asyncio.create_task(world.backend.wait(handle))
     await asyncio.sleep(0)
@@ -150,7 +197,7 @@ async def test_wait_ends_with_the_sandbox(world: World) -> None:
 
 
 async def test_destroy_ends_the_sandbox_and_again_is_no_error(world: World) -> None:
-    handle = await world.backend.start(spec())
+    handle = await world.backend.start(world.spec())
     waiting = asyncio.create_task(world.backend.wait(handle))
     await world.backend.destroy(handle)
     await asyncio.wait_for(waiting, TIMEOUT_S)
@@ -160,13 +207,13 @@ async def test_destroy_ends_the_sandbox_and_again_is_no_error(world: World) -> N
 
 
 async def test_waiting_for_what_is_gone_returns(world: World) -> None:
-    handle = await world.backend.start(spec())
+    handle = await world.backend.start(world.spec())
     await world.backend.destroy(handle)
     assert await asyncio.wait_for(world.backend.wait(handle), TIMEOUT_S)
 
 
 async def test_a_cancelled_start_leaves_nothing(world: World) -> None:
-    starting = asyncio.create_task(world.backend.start(spec()))
+    starting = asyncio.create_task(world.backend.start(world.spec()))
     await asyncio.sleep(0.05)
     starting.cancel()
     with suppress(asyncio.CancelledError):
@@ -184,7 +231,7 @@ async def local() -> AsyncIterator[World]:
 
 
 async def test_a_kill_is_told_with_its_signal(local: World) -> None:
-    handle = await local.backend.start(spec())
+    handle = await local.backend.start(local.spec())
     waiting = asyncio.create_task(local.backend.wait(handle))
     await asyncio.sleep(0)
     os.kill(handle.pid, signal.SIGKILL)
@@ -194,7 +241,7 @@ async def test_a_kill_is_told_with_its_signal(local: World) -> None:
 
 async def test_a_pid_used_again_is_not_killed(local: World) -> None:
     """Control arm: the same handle with the true start time ends the process."""
-    handle = await local.backend.start(spec())
+    handle = await local.backend.start(local.spec())
     imposter = replace(handle, start_ticks=handle.start_ticks - 1, uid=None)
     assert await asyncio.wait_for(local.backend.wait(imposter), TIMEOUT_S)
     processes.kill_tree(imposter.pid, imposter.start_ticks, None)
@@ -205,7 +252,7 @@ async def test_a_pid_used_again_is_not_killed(local: World) -> None:
 
 
 async def test_sandboxes_have_users_of_their_own(local: World) -> None:
-    first, second = [await local.backend.start(spec()) for _ in range(2)]
+    first, second = [await local.backend.start(local.spec()) for _ in range(2)]
     if os.geteuid() == 0:
         assert first.uid and second.uid and first.uid != second.uid
         assert os.stat(first.run_dir).st_uid == first.uid
@@ -217,7 +264,7 @@ async def test_sandboxes_have_users_of_their_own(local: World) -> None:
 
 
 async def test_nothing_of_ours_reaches_the_daemon_but_its_line(local: World) -> None:
-    asked = spec()
+    asked = local.spec()
     handle = await local.backend.start(asked)
     assert asked.token.encode() not in Path(f"/proc/{handle.pid}/cmdline").read_bytes()
     environment = Path(f"/proc/{handle.pid}/environ")
@@ -240,7 +287,7 @@ async def test_a_failing_launcher_says_why(local: World, monkeypatch: pytest.Mon
     ]:
         monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-I", "-c", script))
         with pytest.raises(BackendFailure) as failure:
-            await local.backend.start(spec())
+            await local.backend.start(local.spec())
         assert words in failure.value.message
         assert "\x1b" not in failure.value.message + failure.value.hint
         assert await local.backend.list() == []
@@ -248,7 +295,7 @@ async def test_a_failing_launcher_says_why(local: World, monkeypatch: pytest.Mon
 
 async def test_what_a_sandbox_leaves_is_removed_however_it_is_made(local: World) -> None:
     """Deeper than Python recurses, with rights taken away; and a link out is not followed."""
-    handle = await local.backend.start(spec())
+    handle = await local.backend.start(local.spec())
     work = Path(handle.run_dir).parent / "work"
     outside = work.parent.parent.parent / "outside"
     outside.write_text("kept")
@@ -271,7 +318,7 @@ async def test_a_crash_between_launch_and_pid_is_found_by_the_user(local: World)
     """What `process` says before the pid is known is enough to end the sandbox, as root."""
     if os.geteuid() != 0:
         pytest.skip("sandboxes have users of their own only when root starts them")
-    handle = await local.backend.start(spec())
+    handle = await local.backend.start(local.spec())
     note = Path(handle.run_dir).parent / "process"
     note.write_text(json.dumps({"pid": 0, "start_ticks": 0, "uid": handle.uid}))
     (found,) = await local.again().list()

@@ -14,6 +14,7 @@ from fakes.runtime import FakeRuntime, Faults
 from grotto_control.backends.processes import start_ticks
 from grotto_control.core.backend import Capabilities, Found, SandboxSpec
 from grotto_control.model.errors import BackendFailure
+from grotto_control.model.limits import Limits
 from grotto_control.model.records import SandboxHandle
 from grotto_proto.v1 import runtime_pb2_grpc
 
@@ -36,16 +37,23 @@ class FakeBackend:
         self.root = root
         self.max_tenants = max_tenants
         self.faults = Faults()
+        self.images: tuple[str, ...] = ()
         self.start_failure = ""
+        self.apply_failure = ""
+        self.applied: dict[str, Limits] = {}
+        self.list_failure = ""
+        self.destroy_failure = ""
+        self.asked: list[SandboxSpec] = []
         self.start_gate: asyncio.Event | None = None
         """When set, starts wait for it."""
         self.sandboxes: dict[str, FakeSandbox] = {}
         self.started = 0
 
     def capabilities(self) -> Capabilities:
-        return Capabilities("fake", self.max_tenants)
+        return Capabilities("fake", self.max_tenants, self.images)
 
     async def start(self, spec: SandboxSpec) -> SandboxHandle:
+        self.asked.append(spec)
         if self.start_gate is not None:
             await self.start_gate.wait()
         if self.start_failure:
@@ -66,6 +74,11 @@ class FakeBackend:
         self.started += 1
         return handle
 
+    async def apply(self, handle: SandboxHandle, limits: Limits, disk_bytes: int) -> None:
+        if self.apply_failure:
+            raise BackendFailure(self.apply_failure)
+        self.applied[handle.sandbox_id] = limits
+
     async def wait(self, handle: SandboxHandle) -> str:
         sandbox = self.sandboxes.get(handle.sandbox_id)
         if sandbox is not None:
@@ -73,11 +86,15 @@ class FakeBackend:
         return "was killed by signal 9"
 
     async def destroy(self, handle: SandboxHandle) -> None:
+        if self.destroy_failure:
+            raise BackendFailure(self.destroy_failure)
         await self.kill(handle.sandbox_id)
         self.sandboxes.pop(handle.sandbox_id, None)
         shutil.rmtree(self.root / handle.sandbox_id, ignore_errors=True)
 
     async def list(self) -> Sequence[Found]:
+        if self.list_failure:
+            raise BackendFailure(self.list_failure)
         return [Found(sandbox.handle, sandbox.created_s) for sandbox in self.sandboxes.values()]
 
     async def kill(self, sandbox_id: str) -> None:

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from grotto_control.app import build
 from grotto_control.config import BadConfig, Config
-from grotto_control.core.backend import SandboxSpec
+from grotto_control.core.backend import Kind, SandboxSpec
 from grotto_control.core.plan import PlanRules
 from grotto_proto.v1 import errors_pb2, sessions_pb2
 
@@ -197,7 +197,7 @@ async def test_expired_and_idle_sessions_are_closed(world: World) -> None:
 async def test_a_stray_sandbox_is_removed(folder: Path) -> None:
     rules = replace(NO_POOL, dangling_grace_s=0.2)
     async with running(folder, rules=rules) as world:
-        await world.backend.start(SandboxSpec("b0", "token", 1))
+        await world.backend.start(SandboxSpec("b0", "token", Kind("", 1)))
         await until(lambda: not world.backend.sandboxes)
 
 
@@ -299,8 +299,12 @@ async def test_draining_lets_running_calls_end_and_takes_no_new_ones(folder: Pat
         await runtime.holding.wait()
         stopping = asyncio.create_task(world.app.stop())
         health: Any = health_pb2_grpc.HealthStub(world.channel)
-        await until_refused(lambda: health.Check(health_pb2.HealthCheckRequest()))
+        await until_not_serving(health)
         assert not running_one.done()
+        for call in (ada.ids(), ada.create(), ada.run(session.id, "say x", "e2")):
+            reason, message = await reason_of(call)
+            assert reason == errors_pb2.ERROR_REASON_UNAVAILABLE
+            assert message == "the server is shutting down."
         runtime.release_one()
         events = await running_one
         assert events[-1].HasField("finished")
@@ -314,8 +318,24 @@ async def test_a_call_that_outlasts_the_grace_is_ended(folder: Path) -> None:
         running_one = asyncio.create_task(ada.run(session.id, "hold"))
         await world.backend.only.runtime.holding.wait()
         await world.app.stop()
-        with pytest.raises(grpc.aio.AioRpcError):
-            await running_one
+        reason, message = await reason_of(running_one)
+        assert reason == errors_pb2.ERROR_REASON_UNAVAILABLE
+        assert message == "the server is shutting down."
+
+
+async def test_what_ends_a_running_call_is_taken_in_a_drain(folder: Path) -> None:
+    async with running(folder, drain_grace_s=60.0) as world:
+        ada = await world.client()
+        session = await ada.create()
+        running_one = asyncio.create_task(ada.run(session.id, "hold"))
+        await world.backend.only.runtime.holding.wait()
+        stopping = asyncio.create_task(world.app.stop())
+        await until_not_serving(health_pb2_grpc.HealthStub(world.channel))
+        request = sessions_pb2.InterruptRequest(session_id=session.id)
+        assert (await ada.stub.Interrupt(request, metadata=ada.metadata)).interrupted
+        await running_one
+        async with asyncio.timeout(10):
+            await stopping
 
 
 async def test_revoking_a_key_ends_its_streams(world: World) -> None:
@@ -348,7 +368,7 @@ async def test_health_and_reflection_need_no_key(world: World) -> None:
 
 
 async def test_metrics_count_and_never_name_a_tenant(folder: Path) -> None:
-    async with running(folder, metrics_port=0) as world:
+    async with running(folder, metrics_bind="127.0.0.1:0") as world:
         ada = await world.client("secret-tenant")
         session = await ada.create()
         await ada.run(session.id, "say private")
@@ -363,7 +383,7 @@ async def test_metrics_count_and_never_name_a_tenant(folder: Path) -> None:
         'grotto_executions_total{outcome="ok"} 1.0',
         'grotto_sessions{status="ready"} 1.0',
         'grotto_sandboxes{state="bound"} 1.0',
-        "grotto_bind_seconds_count 1.0",
+        'grotto_bind_seconds_count{start="cold"} 1.0',
         "grotto_pool_warm 0.0",
     ):
         assert line in text, line
@@ -389,11 +409,8 @@ async def until_ids(client: Any, expected: set[str]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def until_refused(call: Any) -> None:
+async def until_not_serving(health: Any) -> None:
+    request, status = health_pb2.HealthCheckRequest(), health_pb2.HealthCheckResponse
     async with asyncio.timeout(10):
-        while True:
-            try:
-                await call()
-            except grpc.aio.AioRpcError:
-                return
+        while (await health.Check(request)).status != status.NOT_SERVING:
             await asyncio.sleep(0.01)

@@ -101,7 +101,9 @@ def sandbox_pids(folder: Path) -> list[int]:
 
 
 async def test_serve_execute_and_end(folder: Path) -> None:
-    with served(folder, "--bind", "127.0.0.1:0", "--pool", "0", "--metrics-port", "0") as server:
+    with served(
+        folder, "--bind", "127.0.0.1:0", "--pool", "0", "--metrics-bind", "127.0.0.1:0"
+    ) as server:
         assert server.ready["ready"] is True and server.ready["pid"] == server.process.pid
         assert server.ready["metrics_url"].startswith("http://127.0.0.1:")
         key = made_key(folder)  # while the server runs
@@ -191,6 +193,12 @@ async def test_embedded_sandboxes_end_when_their_server_is_killed(folder: Path) 
         (("--bind", "nonsense"), "give HOST:PORT"),
         (("--socket", "/tmp/" + "x" * 120), "at most 100 bytes"),
         (("--bind", "127.0.0.1:0", "--lease"), "first line of standard input"),
+        (("--max-sessions", "0"), "--max-sessions"),
+        (("--tenant-sessions", "-1"), "--tenant-sessions"),
+        (("--backend", "podman"), "--backend"),
+        (("--docker-host", "tcp://127.0.0.1:2375"), "give unix:///path/to/socket"),
+        (("--image", "Data=x"), "give NAME=REFERENCE"),
+        (("--image", "data"), "give NAME=REFERENCE"),
     ],
 )
 def test_what_is_refused_is_said_in_a_sentence_with_status_2(

@@ -15,7 +15,7 @@ import pytest
 from fakes.backend import FakeBackend, FakeSandbox
 from fakes.control import short_folder
 
-from grotto_control.core.backend import SandboxSpec
+from grotto_control.core.backend import Kind, SandboxSpec
 from grotto_control.core.clock import new_sandbox_id, new_token
 from grotto_control.metrics import PrometheusMetrics
 from grotto_control.model.errors import SandboxUnreachable
@@ -35,7 +35,7 @@ async def backend() -> AsyncIterator[FakeBackend]:
 
 
 async def sandbox(backend: FakeBackend, token: str) -> FakeSandbox:
-    handle = await backend.start(SandboxSpec(new_sandbox_id(), token, 1))
+    handle = await backend.start(SandboxSpec(new_sandbox_id(), token, Kind("", 1)))
     return backend.sandboxes[handle.sandbox_id]
 
 

@@ -29,6 +29,7 @@ def session(tenant: str = "ada", key: str | None = None) -> SessionRecord:
         session_id=new_session_id(),
         tenant=tenant,
         status=SessionStatus.CREATING,
+        image="",
         policy="standard",
         limits=Limits(),
         labels={"a": "b"},

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from grotto_control.core.backend import Found
+from grotto_control.core.backend import Found, Kind
 from grotto_control.core.plan import (
     Action,
     Destroy,
@@ -22,6 +22,7 @@ from grotto_control.core.plan import (
 from grotto_control.model.records import SandboxHandle, SessionStatus
 
 NOW = 1000.0
+KIND = Kind("data", 1 << 28)
 RULES = PlanRules(
     pool_size=0,
     max_sessions=4,
@@ -50,7 +51,7 @@ def snapshot(
         sandboxes=sandboxes,
         found=found,
         known=frozenset(sandbox.sandbox_id for sandbox in sandboxes),
-        warm=warm,
+        warm={KIND: warm},
         failed_start_s=failed_start_s,
     )
 
@@ -108,6 +109,24 @@ CASES: list[tuple[str, Snapshot, list[Action]]] = [
     ("stray, young", snapshot(found=(Found(STRAY, NOW - 9),)), []),
     ("stray", snapshot(found=(Found(STRAY, NOW - 10),)), [Sweep(STRAY)]),
     (
+        "stray, and its removal has just been refused",
+        replace(snapshot(found=(Found(STRAY, 0.0),)), failed_sweeps_s={"b9": NOW - 14}),
+        [],
+    ),
+    (
+        "stray, and its removal was refused some time ago",
+        replace(snapshot(found=(Found(STRAY, 0.0),)), failed_sweeps_s={"b9": NOW - 15}),
+        [Sweep(STRAY)],
+    ),
+    (
+        "the backend cannot be asked: what lives is pinged and ends in its time",
+        replace(
+            snapshot(replace(READY, expires_s=NOW), replace(BOUND, answered_s=NOW - 15), warm=0),
+            found=None,
+        ),
+        [Expire("ada", "s_1", "its time to live is over"), Ping("b1")],
+    ),
+    (
         "found and known",
         snapshot(READY, BOUND, found=(Found(replace(STRAY, sandbox_id="b1"), 0.0),)),
         [],
@@ -146,9 +165,22 @@ def test_the_pool_is_refilled(
     ]
     given = snapshot(*things, warm=warm, failed_start_s=failed_start_s)
     actions = plan(given, replace(RULES, pool_size=2), NOW)
-    assert actions == ([StartWarm(expected)] if expected else [])
+    assert actions == ([StartWarm(KIND, expected)] if expected else [])
+
+
+def test_nothing_is_warmed_while_the_backend_cannot_be_asked() -> None:
+    assert plan(replace(snapshot(), found=None), replace(RULES, pool_size=2), NOW) == []
 
 
 def test_lost_sessions_leave_room_for_warm_sandboxes() -> None:
     lost = [replace(LOST, session_id=f"s_{i}") for i in range(9)]
-    assert plan(snapshot(*lost), replace(RULES, pool_size=1), NOW) == [StartWarm(1)]
+    assert plan(snapshot(*lost), replace(RULES, pool_size=1), NOW) == [StartWarm(KIND, 1)]
+
+
+def test_each_kind_has_a_pool_of_its_own_within_what_may_live() -> None:
+    bare = Kind("bare", 1 << 28)
+    given = replace(snapshot(), warm={KIND: 1, bare: 0})
+    assert plan(given, replace(RULES, pool_size=2), NOW) == [StartWarm(KIND, 1), StartWarm(bare, 2)]
+    crowded = replace(given, warm={KIND: 0, bare: 1})
+    rules = replace(RULES, pool_size=3, max_sessions=3)
+    assert plan(crowded, rules, NOW) == [StartWarm(KIND, 2)]

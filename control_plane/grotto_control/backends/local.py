@@ -23,6 +23,7 @@ from grotto_control.backends import processes
 from grotto_control.backends.launch import Launch, launch
 from grotto_control.core.backend import Capabilities, Found, SandboxSpec
 from grotto_control.model.errors import BackendFailure
+from grotto_control.model.limits import Limits
 from grotto_control.model.records import SandboxHandle
 
 FIRST_UID = 1_610_612_736
@@ -66,6 +67,9 @@ class LocalBackend:
             handle = await self._start(spec, "none")
         self._level = "none"
         return handle
+
+    async def apply(self, handle: SandboxHandle, limits: Limits, disk_bytes: int) -> None:
+        """The daemon does it all: there is no engine to hold processes of this host."""
 
     async def wait(self, handle: SandboxHandle) -> str:
         self._pids.add(handle.pid)
@@ -141,8 +145,8 @@ class LocalBackend:
             "workspace": str(folder / "work"),
             "isolation": level,
             "uid": uid,
-            "disk_bytes": spec.disk_bytes,
-            "inodes": max(1024, spec.disk_bytes // BYTES_PER_INODE),
+            "disk_bytes": spec.kind.disk_bytes,
+            "inodes": max(1024, spec.kind.disk_bytes // BYTES_PER_INODE),
             "preload": list(PRELOAD),
             "lease": self._config.lease,
             "orphan_grace_s": self._config.orphan_grace_s,

@@ -1,9 +1,9 @@
 """What to do next, as a pure function of what is: no I/O, no clock, no randomness."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from grotto_control.core.backend import Found
+from grotto_control.core.backend import Found, Kind
 from grotto_control.model.records import SandboxHandle, SessionStatus
 
 
@@ -12,6 +12,7 @@ class PlanRules:
     """Durations in seconds."""
 
     pool_size: int = 1
+    """Warm sandboxes of each kind that is kept warm."""
     max_sessions: int = 64
     dangling_grace_s: float = 10.0
     """A sandbox on the backend that no record knows is removed at this age."""
@@ -19,6 +20,8 @@ class PlanRules:
     """Well within the daemon's orphan grace, so that it knows it is wanted."""
     unresponsive_s: float = 60.0
     """A living sandbox that has failed to answer for so long is given up."""
+    sweep_backoff_s: float = 15.0
+    """A removal that the backend refused is not tried again so soon."""
     start_backoff_s: float = 15.0
     """No warm sandbox is tried again so soon after one failed to start."""
 
@@ -50,12 +53,15 @@ class SandboxView:
 class Snapshot:
     sessions: Sequence[SessionView]
     sandboxes: Sequence[SandboxView]
-    found: Sequence[Found] = ()
+    found: Sequence[Found] | None = ()
+    """None: the backend cannot be asked."""
     known: frozenset[str] = frozenset()
     """Ids of all recorded sandboxes, those being started or ended included."""
-    warm: int = 0
-    """Warm sandboxes and those being started to be warm."""
+    warm: Mapping[Kind, int] = field(default_factory=dict)
+    """Warm sandboxes and those being started to be warm, of each kind that is kept warm."""
     failed_start_s: float | None = None
+    failed_sweeps_s: Mapping[str, float] = field(default_factory=dict)
+    """When the removal of a stray sandbox last failed, by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class StartWarm:
+    kind: Kind
     count: int
 
 
@@ -139,20 +146,28 @@ def _of_sandboxes(snapshot: Snapshot, rules: PlanRules, now_s: float) -> Iterato
 
 
 def _of_strangers(snapshot: Snapshot, rules: PlanRules, now_s: float) -> Iterator[Action]:
-    for found in snapshot.found:
-        is_old = now_s - found.created_s >= rules.dangling_grace_s
-        if is_old and found.handle.sandbox_id not in snapshot.known:
+    for found in snapshot.found or ():
+        sandbox_id = found.handle.sandbox_id
+        due_s = found.created_s + rules.dangling_grace_s
+        if (failed_s := snapshot.failed_sweeps_s.get(sandbox_id)) is not None:
+            due_s = max(due_s, failed_s + rules.sweep_backoff_s)
+        if now_s >= due_s and sandbox_id not in snapshot.known:
             yield Sweep(found.handle)
 
 
 def _of_pool(snapshot: Snapshot, rules: PlanRules, now_s: float) -> Iterator[Action]:
     failed_s = snapshot.failed_start_s
+    if snapshot.found is None:
+        return  # nothing would start there
     if failed_s is not None and now_s - failed_s < rules.start_backoff_s:
         return
     live = sum(session.status is not SessionStatus.LOST for session in snapshot.sessions)
-    missing = min(rules.pool_size, rules.max_sessions - live) - snapshot.warm
-    if missing > 0:
-        yield StartWarm(missing)
+    room = rules.max_sessions - live - sum(snapshot.warm.values())
+    for kind, warm in snapshot.warm.items():
+        missing = min(rules.pool_size - warm, room)
+        if missing > 0:
+            room -= missing
+            yield StartWarm(kind, missing)
 
 
 def _is_unresponsive(sandbox: SandboxView, rules: PlanRules, now_s: float) -> bool:

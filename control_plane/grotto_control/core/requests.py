@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from grotto_control.core.limits import check_execution_limits
 from grotto_control.model.errors import InvalidArgument, ValueTooLarge, VersionMismatch
@@ -43,6 +43,18 @@ def checked_policy(name: str) -> str:
     except UnknownPolicy as error:
         raise InvalidArgument(f"policy: {visible(str(error), 300)}") from error
     return name or DEFAULT_POLICY
+
+
+def checked_image(name: str, offered: Sequence[str]) -> str:
+    """Returns an offered image's name, the first for ""; raises InvalidArgument."""
+    if not name:
+        return offered[0] if offered else ""
+    if name not in offered:
+        there = ", ".join(offered) or "none: its backend has no images"
+        raise InvalidArgument(
+            f"image {visible(name, 80)!r} is not offered.", f"this server's images: {there}."
+        )
+    return name
 
 
 def check_env(env: Mapping[str, str]) -> None:

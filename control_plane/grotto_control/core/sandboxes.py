@@ -10,11 +10,12 @@ from contextlib import suppress
 
 import structlog
 
-from grotto_control.core.backend import Backend, SandboxSpec
+from grotto_control.core.backend import Backend, Kind, SandboxSpec
 from grotto_control.core.clock import Clock
 from grotto_control.core.runtime import Runtime, RuntimeConnector
 from grotto_control.core.store import Store
 from grotto_control.model.errors import BackendFailure, GrottoError, SandboxUnreachable
+from grotto_control.model.limits import Limits
 from grotto_control.model.records import SandboxHandle, SandboxHello, SandboxRecord
 
 HANDSHAKE_TIMEOUT_S = 10.0
@@ -94,16 +95,14 @@ class Sandboxes:
         """Returns the ids of all that are live, being started or being ended."""
         return frozenset(self._known)
 
-    async def start(self, disk_bytes: int) -> Sandbox:
+    async def start(self, kind: Kind) -> Sandbox:
         """Returns a new sandbox, not bound yet. Raises BackendFailure and leaves nothing then."""
-        record = SandboxRecord(self._new_id(), self._new_token(), disk_bytes, self._clock())
+        record = SandboxRecord(self._new_id(), self._new_token(), kind.disk_bytes, self._clock())
         self._known.add(record.sandbox_id)
         try:
             # Recorded before it exists: whatever survives a crash here is found again.
             await self._store.put_sandbox(record)
-            handle = await self._backend.start(
-                SandboxSpec(record.sandbox_id, record.token, disk_bytes)
-            )
+            handle = await self._backend.start(SandboxSpec(record.sandbox_id, record.token, kind))
             record = dataclasses.replace(record, handle=handle)
             sandbox = await self._opened_or_destroyed(record, handle)
             try:
@@ -128,10 +127,14 @@ class Sandboxes:
         except GrottoError as error:
             raise SandboxUnreachable(error.message) from error
 
+    async def apply(self, sandbox: Sandbox, limits: Limits) -> None:
+        """Holds a sandbox to a session's limits; raises BackendFailure."""
+        await self._backend.apply(sandbox.handle, limits, sandbox.record.disk_bytes)
+
     async def remove(self, record: SandboxRecord) -> None:
         """Ends what an earlier process left of a sandbox."""
         if record.handle is not None:
-            await self._backend.destroy(record.handle)
+            await self._destroy(record.handle)
         await self._forget(record.sandbox_id)
 
     async def end(self, sandbox: Sandbox) -> None:
@@ -172,12 +175,19 @@ class Sandboxes:
             await sandbox.runtime.shutdown(SHUTDOWN_TIMEOUT_S)
             sandbox.mark_dead("was ended")
         await sandbox.runtime.close()
-        await self._backend.destroy(sandbox.handle)
+        await self._destroy(sandbox.handle)
         await self._forget(sandbox.record.sandbox_id)
 
     async def _abandon(self, sandbox: Sandbox) -> None:
         await sandbox.runtime.close()
-        await self._backend.destroy(sandbox.handle)
+        await self._destroy(sandbox.handle)
+
+    async def _destroy(self, handle: SandboxHandle) -> None:
+        """What cannot be removed now is forgotten here, and swept as a stray one later."""
+        try:
+            await self._backend.destroy(handle)
+        except BackendFailure as error:
+            self._log.error("sandbox not removed", sandbox=handle.sandbox_id, error=error.message)
 
     async def _opened(self, record: SandboxRecord, handle: SandboxHandle) -> Sandbox:
         runtime = self._connect(handle, record.token)
@@ -192,7 +202,7 @@ class Sandboxes:
         try:
             return await self._opened(record, handle)
         except BaseException:
-            await asyncio.shield(self._backend.destroy(handle))
+            await asyncio.shield(self._destroy(handle))
             raise
 
     def _watched(self, sandbox: Sandbox) -> Sandbox:

@@ -37,6 +37,8 @@ DEATH_NOTICE_S = 2.0
 class SessionRules:
     bounds: Bounds
     limits: LimitRules = field(default_factory=LimitRules)
+    images: tuple[str, ...] = ()
+    """What clients may ask for by name, the default first."""
     ttl_s: float = 24 * 3600.0
     idle_s: float = 3600.0
     max_ttl_s: float = 30 * 24 * 3600.0
@@ -203,6 +205,7 @@ class Sessions:
             session_id=self._new_id(),
             tenant=tenant,
             status=SessionStatus.CREATING,
+            image=requests.checked_image(request.image, rules.images),
             policy=requests.checked_policy(request.policy),
             limits=resolve(request.limits, rules.limits),
             labels=dict(request.labels),

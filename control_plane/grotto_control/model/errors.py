@@ -3,8 +3,8 @@
     GrottoError
     ├── Unauthenticated     ├── InvalidArgument    ├── Unavailable
     ├── PermissionDenied    ├── SessionLost        ├── VersionMismatch
-    ├── NotFound            ├── ValueTooLarge      └── Internal
-    ├── QuotaExceeded       └── (CapacityReached)
+    ├── NotFound            ├── ValueTooLarge      ├── DeadlineExceeded
+    ├── QuotaExceeded       ├── CapacityReached    └── Internal
 
 What tenant code did is never one of these.
 """
@@ -58,6 +58,10 @@ class SessionLost(GrottoError):
 
 class ValueTooLarge(GrottoError):
     default_reason = errors_pb2.ERROR_REASON_VALUE_TOO_LARGE
+
+
+class DeadlineExceeded(GrottoError):
+    default_reason = errors_pb2.ERROR_REASON_DEADLINE_EXCEEDED
 
 
 class Unavailable(GrottoError):

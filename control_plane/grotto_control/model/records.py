@@ -43,6 +43,7 @@ class SessionRecord:
     session_id: str
     tenant: str
     status: SessionStatus
+    image: str
     policy: str
     limits: Limits
     labels: Mapping[str, str]
@@ -70,7 +71,10 @@ class SandboxHandle:
     run_dir: str
     """Host directory that holds the daemon's socket `r.sock`."""
     uid: int | None = None
-    """The sandbox's own user on this host; None when it shares the control plane's."""
+    """The sandbox's own user on this host, the daemon's in a container; None when it shares
+    the control plane's."""
+    container_id: str | None = None
+    """Of a sandbox that is a container, as its engine numbers it."""
 
 
 @dataclass(frozen=True, slots=True)

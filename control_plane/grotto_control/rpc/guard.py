@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, TypeAlias
@@ -18,13 +18,21 @@ import grpc
 import structlog
 
 from grotto_control.core.admission import Admission
-from grotto_control.core.auth import Authenticator, refusal
+from grotto_control.core.auth import Authenticator
 from grotto_control.core.metrics import Metrics
-from grotto_control.model.errors import GrottoError, Internal
+from grotto_control.model.errors import (
+    DeadlineExceeded,
+    GrottoError,
+    Internal,
+    Unauthenticated,
+    Unavailable,
+)
 from grotto_control.rpc.status import STATUS
 from grotto_proto.metadata import AUTHORIZATION, REQUEST_ID, pack_error
 
 DRAIN_S = 10.0
+ENDING = frozenset({"CloseSession", "Interrupt"})
+"""Calls that bring a draining server closer to its end."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -59,9 +67,10 @@ class Guard:
         self, method: str, is_transfer: bool, behaviour: Reply
     ) -> Callable[[Any, _Context], Awaitable[Any]]:
         async def handle(request: Any, context: _Context) -> Any:
-            async with _Guarded(self, method, is_transfer, context) as call:
+            async with _Guarded(self, method, is_transfer, context, request) as call:
                 try:
-                    return await behaviour(request, call)
+                    async with _bounded(self.admission.call_s, resumable=False):
+                        return await behaviour(request, call)
                 except GrottoError:
                     await _drained(request)
                     raise
@@ -75,13 +84,29 @@ class Guard:
         # it is collected, and the call to the daemon with it.
         async def handle(request: Any, context: _Context) -> None:
             async with (
-                _Guarded(self, method, is_transfer, context) as call,
+                _Guarded(self, method, is_transfer, context, request) as call,
+                _bounded(self.admission.call_s, resumable=not is_transfer),
                 aclosing(behaviour(request, call)) as items,
             ):
                 async for item in items:
                     await context.write(item)
 
         return handle
+
+
+@asynccontextmanager
+async def _bounded(call_s: float, resumable: bool) -> AsyncIterator[None]:
+    """Ends a call that takes too long; the client of an execution is told to ask again."""
+    try:
+        async with asyncio.timeout(call_s) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        message = f"the call took over {call_s:.0f} s, as long as one may."
+        if resumable:
+            raise Unavailable(message, "ask for the execution again by its id.") from error
+        raise DeadlineExceeded(message, "what runs in the session before it?") from error
 
 
 async def _drained(request: Any) -> None:
@@ -100,8 +125,11 @@ async def _drained(request: Any) -> None:
 class _Guarded:
     """One call, from its metadata to its status."""
 
-    def __init__(self, guard: Guard, method: str, is_transfer: bool, context: _Context) -> None:
+    def __init__(
+        self, guard: Guard, method: str, is_transfer: bool, context: _Context, request: Any
+    ) -> None:
         self._guard = guard
+        self._request = request
         self._method = method
         self._is_transfer = is_transfer
         self._context = context
@@ -120,8 +148,12 @@ class _Guarded:
             identity = authenticator.cached(authorization) or await authenticator.authenticate(
                 authorization
             )
-            self._places.enter_context(self._guard.admission.enter(identity, self._is_transfer))
+            is_ending = self._method in ENDING
+            place = self._guard.admission.enter(identity, self._is_transfer, is_ending)
+            self._places.enter_context(place)
         except GrottoError as error:
+            if not isinstance(error, Unauthenticated):
+                await _drained(self._request)
             await self._refuse(error)
         return Call(identity.tenant, self._request_id, self._accepted)
 
@@ -132,7 +164,7 @@ class _Guarded:
         trace: TracebackType | None,
     ) -> None:
         task = asyncio.current_task()
-        was_revoked = task is not None and self._guard.admission.take_revoked(task)
+        ended = self._guard.admission.take_ended(task) if task is not None else None
         self._places.close()
         if error is None:
             self._count("OK")
@@ -143,9 +175,9 @@ class _Guarded:
                 "call failed", method=self._method, request=self._request_id, exc_info=error
             )
             await self._refuse(Internal(f"the server failed; request {self._request_id}."))
-        elif was_revoked and task is not None:
+        elif ended is not None and task is not None:
             task.uncancel()
-            await self._refuse(refusal())
+            await self._refuse(ended)
         else:
             self._count("CANCELLED")
 

@@ -24,6 +24,7 @@ def session_message(record: SessionRecord) -> sessions_pb2.Session:
         python_version=record.python_version,
         codecs=record.codecs,
         status_note=record.status_note,
+        image=record.image,
     )
 
 

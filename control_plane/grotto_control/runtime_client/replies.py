@@ -12,7 +12,7 @@ from grotto_control.runtime_client.faults import misbehaved
 from grotto_proto import WIRE_VERSION
 from grotto_proto.v1 import execution_pb2, runtime_pb2, sessions_pb2
 
-LEVELS = frozenset({"full", "reduced", "none"})
+LEVELS = frozenset({"full", "reduced", "container", "none"})
 MAX_WORDS = 64
 MAX_WORD_CHARS = 128
 MAX_NOTE_CHARS = 500

@@ -127,9 +127,9 @@ class Isolation(google.protobuf.message.Message):
     MISSING_FIELD_NUMBER: builtins.int
     NOTES_FIELD_NUMBER: builtins.int
     backend: builtins.str
-    """"local" """
+    """"local" or "docker" """
     level: builtins.str
-    """"full", "reduced" or "none" """
+    """"full", "reduced", "container" or "none" """
     @property
     def layers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """e.g. "user-namespace", "landlock-abi-7", "seccomp" """
@@ -221,6 +221,7 @@ class CreateSessionRequest(google.protobuf.message.Message):
     RECOVERY_FIELD_NUMBER: builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     CLIENT_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
     policy: builtins.str
     """empty: "standard" """
     ttl_s: builtins.float
@@ -229,6 +230,8 @@ class CreateSessionRequest(google.protobuf.message.Message):
     """0: the server's default"""
     recovery: global___Recovery.ValueType
     idempotency_key: builtins.str
+    image: builtins.str
+    """one of the server's; empty: its default"""
     @property
     def limits(self) -> global___Limits: ...
     @property
@@ -249,9 +252,10 @@ class CreateSessionRequest(google.protobuf.message.Message):
         recovery: global___Recovery.ValueType = ...,
         idempotency_key: builtins.str = ...,
         client: global___ClientInfo | None = ...,
+        image: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["client", b"client", "limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client", b"client", "env", b"env", "idempotency_key", b"idempotency_key", "idle_s", b"idle_s", "labels", b"labels", "limits", b"limits", "policy", b"policy", "recovery", b"recovery", "ttl_s", b"ttl_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client", b"client", "env", b"env", "idempotency_key", b"idempotency_key", "idle_s", b"idle_s", "image", b"image", "labels", b"labels", "limits", b"limits", "policy", b"policy", "recovery", b"recovery", "ttl_s", b"ttl_s"]) -> None: ...
 
 global___CreateSessionRequest = CreateSessionRequest
 
@@ -286,6 +290,7 @@ class Session(google.protobuf.message.Message):
     PYTHON_VERSION_FIELD_NUMBER: builtins.int
     CODECS_FIELD_NUMBER: builtins.int
     STATUS_NOTE_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
     id: builtins.str
     status: global___SessionStatus.ValueType
     policy: builtins.str
@@ -296,6 +301,8 @@ class Session(google.protobuf.message.Message):
     python_version: builtins.str
     status_note: builtins.str
     """why a session is lost"""
+    image: builtins.str
+    """empty: the server's backend has none"""
     @property
     def limits(self) -> global___Limits: ...
     @property
@@ -318,9 +325,10 @@ class Session(google.protobuf.message.Message):
         python_version: builtins.str = ...,
         codecs: collections.abc.Iterable[builtins.str] | None = ...,
         status_note: builtins.str = ...,
+        image: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["isolation", b"isolation", "limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["codecs", b"codecs", "created_s", b"created_s", "expires_s", b"expires_s", "id", b"id", "isolation", b"isolation", "labels", b"labels", "limits", b"limits", "policy", b"policy", "python_version", b"python_version", "status", b"status", "status_note", b"status_note"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["codecs", b"codecs", "created_s", b"created_s", "expires_s", b"expires_s", "id", b"id", "image", b"image", "isolation", b"isolation", "labels", b"labels", "limits", b"limits", "policy", b"policy", "python_version", b"python_version", "status", b"status", "status_note", b"status_note"]) -> None: ...
 
 global___Session = Session
 

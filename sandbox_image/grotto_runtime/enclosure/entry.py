@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from grotto_runtime.enclosure import namespaces, rootfs, spawner
 from grotto_runtime.enclosure.levels import NAMESPACE_LAYERS, EnclosureRefused
@@ -59,6 +59,11 @@ class Entered:
     write_paths: tuple[str, ...]
     device_paths: tuple[str, ...]
     spawner: Spawner
+    daemon_capabilities: tuple[int, ...] = ()
+    """What the daemon needs to keep, to reach processes of another uid."""
+    socket_mode: int = 0o600
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What tenant code cannot look up: a user that is in no passwd file."""
 
     def spawn_inner(
         self,

@@ -67,16 +67,17 @@ def scope_worker() -> list[str]:
     return ["own_signal_scope"]
 
 
-def apply_daemon() -> list[str]:
+def apply_daemon(kept: tuple[int, ...] = ()) -> list[str]:
     """Hardens the daemon and returns the layers; [] where system calls cannot be made by number.
 
     It keeps what a gRPC server on a unix socket and a supervisor need: sockets, signals to
-    its children, memfd.
+    its children, memfd; and the capabilities `kept`, of those it has.
     """
     if not architecture():
         return []
-    _drop_privileges()
-    return [*_BASE, *_filter(daemon_rules())]
+    _drop_privileges(kept)
+    layers = [layer for layer in _BASE if not (kept and layer == "no_capabilities")]
+    return [*layers, *_filter(daemon_rules())]
 
 
 def apply_checker() -> list[str]:
@@ -89,8 +90,8 @@ def apply_checker() -> list[str]:
     return apply_worker(spec).layers
 
 
-def _drop_privileges() -> None:
-    capabilities.drop_all()
+def _drop_privileges(kept: tuple[int, ...] = ()) -> None:
+    capabilities.keep_only(kept)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
 

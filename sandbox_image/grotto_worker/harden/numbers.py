@@ -11,8 +11,9 @@ LAST_REVIEWED = 469
 NUMBERS: dict[str, tuple[int | None, int | None]] = {
     # name: (x86_64, aarch64)
     "_sysctl": (156, None), "acct": (163, 89), "add_key": (248, 217), "adjtimex": (159, 171),
-    "bpf": (321, 280), "capset": (126, 91), "chmod": (90, None), "chown": (92, None),
-    "chroot": (161, 51), "clock_adjtime": (305, 266), "clock_settime": (227, 112),
+    "bpf": (321, 280), "capget": (125, 90), "capset": (126, 91), "chmod": (90, None),
+    "chown": (92, None), "chroot": (161, 51),
+    "clock_adjtime": (305, 266), "clock_settime": (227, 112),
     "clone": (56, 220), "clone3": (435, 435), "close_range": (436, 436),
     "create_module": (174, None), "delete_module": (176, 106), "fanotify_init": (300, 262),
     "fanotify_mark": (301, 263), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),

@@ -8,7 +8,8 @@ import pytest
 
 import grotto
 from grotto._address import parse_url
-from grotto._transport import Backoff, Transport
+from grotto._retries import Backoff
+from grotto._transport import Transport
 from grotto_proto import WIRE_VERSION
 from grotto_proto.v1 import errors_pb2, sessions_pb2
 from grotto_proto.v1.values_pb2 import Variable

@@ -1,0 +1,1 @@
+"""Sandboxes as containers of a Docker engine. `backend.DockerBackend` is the way in."""
