@@ -13,23 +13,13 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from grotto_control import data_dir, logs
+from grotto_control import data_dir, logs, serve_options
 from grotto_control.app import admit_embedded, build
-from grotto_control.config import (
-    BACKENDS,
-    DATABASE,
-    PINGS_PER_GRACE,
-    BadConfig,
-    Config,
-    DockerOptions,
-    TlsConfig,
-    default_data_dir,
-)
+from grotto_control.config import DATABASE, BadConfig, default_data_dir
 from grotto_control.core.keys import new_key, record_for
-from grotto_control.core.plan import PlanRules
 from grotto_control.core.store import Store
 from grotto_control.engine_proxy import options as engine_proxy
 from grotto_control.model.errors import GrottoError
@@ -59,7 +49,7 @@ async def _serve(options: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    app = await build(_config(options))
+    app = await build(serve_options.config_of(options))
     try:
         if options.lease:
             lease = await _lease_pipe()
@@ -81,57 +71,6 @@ async def _serve(options: argparse.Namespace) -> int:
     finally:
         await app.stop()
     return 0
-
-
-def _config(options: argparse.Namespace) -> Config:
-    bind = options.bind
-    if bind is None and options.socket is None:
-        bind = Config.__dataclass_fields__["bind"].default
-    return Config(
-        data_dir=options.data_dir,
-        bind=bind,
-        socket=options.socket,
-        insecure=options.insecure,
-        tls=_tls(options),
-        drain_grace_s=options.drain_grace,
-        backend=options.backend,
-        docker=_docker(options),
-        metrics_bind=options.metrics_bind,
-        isolation=options.isolation,
-        allow_unsandboxed=options.allow_unsandboxed,
-        lease=options.lease,
-        shared_local=options.allow_shared_local,
-        tenant_sessions=options.tenant_sessions,
-        rules=_rules(options),
-        orphan_grace_s=options.orphan_grace,
-    )
-
-
-def _rules(options: argparse.Namespace) -> PlanRules:
-    usual = PlanRules(pool_size=options.pool, max_sessions=options.max_sessions)
-    ping_every_s = min(usual.ping_every_s, options.orphan_grace / PINGS_PER_GRACE)
-    return replace(usual, ping_every_s=ping_every_s)
-
-
-def _docker(options: argparse.Namespace) -> DockerOptions:
-    images = dict(image.partition("=")[::2] for image in options.image)
-    return DockerOptions(
-        host=options.docker_host,
-        images=images or DockerOptions().images,
-        runtime=options.docker_runtime,
-        separate_uids=not options.docker_one_uid,
-    )
-
-
-def _tls(options: argparse.Namespace) -> TlsConfig | None:
-    tls = TlsConfig(
-        cert=options.tls_cert,
-        key=options.tls_key,
-        client_ca=options.tls_client_ca,
-        dev=options.tls_dev,
-        names=tuple(options.tls_name),
-    )
-    return None if tls == TlsConfig() else tls
 
 
 async def _keys_create(options: argparse.Namespace) -> int:
@@ -208,7 +147,8 @@ def _say(**values: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m grotto_control")
     commands = parser.add_subparsers(required=True)
-    _add_serve(commands.add_parser("serve", help="run the control plane"))
+    serve = _data_command(commands.add_parser("serve", help="run the control plane"), _serve)
+    serve_options.add_arguments(serve)
     proxy = commands.add_parser("engine-proxy", help="hold the engine's socket for a server")
     engine_proxy.add_arguments(proxy)
     keys = commands.add_parser("keys", help="API keys of the data directory's server")
@@ -222,98 +162,6 @@ def _parser() -> argparse.ArgumentParser:
     revoke = _data_command(key_commands.add_parser("revoke"), _keys_revoke)
     revoke.add_argument("key_id")
     return parser
-
-
-def _add_serve(serve: argparse.ArgumentParser) -> None:
-    _data_command(serve, _serve)
-    serve.add_argument("--bind", metavar="HOST:PORT")
-    serve.add_argument("--socket", type=Path, metavar="PATH")
-    serve.add_argument("--insecure", action="store_true", help="serve others in clear")
-    _add_tls(serve)
-    serve.add_argument(
-        "--drain-grace",
-        type=float,
-        default=Config.__dataclass_fields__["drain_grace_s"].default,
-        metavar="S",
-        help="seconds that running calls get when the server ends",
-    )
-    serve.add_argument(
-        "--orphan-grace",
-        type=float,
-        default=Config.__dataclass_fields__["orphan_grace_s"].default,
-        metavar="S",
-        help="seconds that sandboxes live on without a server",
-    )
-    serve.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default=os.environ.get("GROTTO_BACKEND") or "auto",
-        help="where sandboxes run (GROTTO_BACKEND); auto: docker where it works, else local",
-    )
-    _add_docker(serve)
-    serve.add_argument("--metrics-bind", metavar="HOST:PORT", help="Prometheus metrics, no key")
-    serve.add_argument("--pool", type=int, default=1, metavar="N", help="warm sandboxes")
-    serve.add_argument(
-        "--max-sessions",
-        type=_count,
-        default=PlanRules.__dataclass_fields__["max_sessions"].default,
-        metavar="N",
-        help="live sessions of all tenants together",
-    )
-    serve.add_argument(
-        "--tenant-sessions",
-        type=_count,
-        default=Config.__dataclass_fields__["tenant_sessions"].default,
-        metavar="N",
-        help="live sessions of each tenant",
-    )
-    serve.add_argument("--isolation", choices=("auto", "full", "reduced"), default="auto")
-    serve.add_argument("--allow-unsandboxed", action="store_true")
-    serve.add_argument("--lease", action="store_true", help="end with standard input")
-    # For tests of tenancy on a machine without a backend for several tenants.
-    serve.add_argument("--allow-shared-local", action="store_true", help=argparse.SUPPRESS)
-
-
-def _add_docker(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument(
-        "--image",
-        action="append",
-        default=[],
-        metavar="NAME=REFERENCE",
-        help="an image that sessions may ask for; the first is the default",
-    )
-    serve.add_argument(
-        "--docker-host",
-        default=os.environ.get("DOCKER_HOST") or DockerOptions().host,
-        metavar="URL",
-        help="the engine's socket, unix:///path",
-    )
-    serve.add_argument("--docker-runtime", default="", metavar="NAME", help="OCI runtime")
-    serve.add_argument(
-        "--docker-one-uid",
-        action="store_true",
-        help="grant sandboxes no capability at all; daemon and tenant code then share a user",
-    )
-
-
-def _add_tls(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM, with its chain")
-    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM, without a password")
-    serve.add_argument(
-        "--tls-client-ca", type=Path, metavar="FILE", help="clients need a certificate of it"
-    )
-    serve.add_argument(
-        "--tls-dev", action="store_true", help="make a certificate, kept in the data directory"
-    )
-    serve.add_argument(
-        "--tls-name", action="append", default=[], metavar="NAME", help="one more for --tls-dev"
-    )
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!a} is no count: give a whole number, 1 or more")
-    return int(text)
 
 
 def _data_command(parser: argparse.ArgumentParser, run: object) -> argparse.ArgumentParser:

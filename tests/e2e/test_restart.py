@@ -99,5 +99,7 @@ def sandboxes(server) -> list[str]:
 FIND = """
 import json, pathlib, sys
 for file in pathlib.Path(sys.argv[1]).glob("sandboxes/*/process"):
-    print(json.loads(file.read_text())["pid"])
+    pid = json.loads(file.read_text())["pid"]
+    if pid:  # 0 while it starts: to kill, that is the whole process group of these tests
+        print(pid)
 """

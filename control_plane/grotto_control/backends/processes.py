@@ -186,8 +186,8 @@ class _Hunt:
 
     def _strike_group(self, stat: _Stat) -> None:
         """Everything in a session that began within the tree is of the tree."""
-        if stat.session in self._foreign:
-            return
+        if stat.session in self._foreign or stat.group == 0:
+            return  # 0: a group outside this pid namespace; to killpg it is our own
         self._sessions.add(stat.session)
         number = signal.SIGSTOP if stat.group == self._root_group else signal.SIGKILL
         with suppress(OSError):

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from grotto_control.backends.docker import launch
@@ -15,13 +14,12 @@ from grotto_control.backends.docker.engine import (
     Engine,
     EngineError,
     EngineUnreachable,
-    filters_json,
 )
+from grotto_control.backends.docker.holdings import Holdings, found_handle
 from grotto_control.backends.docker.identity import Identity
 from grotto_control.backends.docker.images import Images
 from grotto_control.backends.docker.template import (
     RUN_DIR,
-    SERVER_LABEL,
     WORKSPACE,
     ContainerSpec,
     Resources,
@@ -39,8 +37,6 @@ FIRST_UID = 2_080_000_000
 """Above what `local` uses and far from what distributions and directories hand out."""
 LAST_UID = 2**31 - 2
 PRELOAD = ("numpy", "pandas")
-REMOVAL_S = 30.0
-REMOVAL_POLL_S = 0.02
 LIST_S = 10.0
 """Sooner than a call gives up: what an engine lists tells whether it is there."""
 
@@ -67,6 +63,7 @@ class DockerBackend:
         self._engine = engine
         self._images = images
         self._identity = identity
+        self._holdings = Holdings(engine, identity)
         self._config = config
         self._deaths = Deaths(engine, identity.server_id)
         self._events: asyncio.Task[None] | None = None
@@ -143,9 +140,7 @@ class DockerBackend:
         if lease is not None:
             lease.close()
         try:
-            container_id = handle.container_id or await self._sealed(handle.sandbox_id)
-            if container_id is None or not await self._remove(container_id):
-                await self._remove_volumes(handle.sandbox_id)
+            await self._holdings.remove(handle.sandbox_id, handle.container_id)
         except (EngineError, EngineUnreachable, TimeoutError) as error:
             raise _not_removed(error) from error
         self._uids.pop(handle.sandbox_id, None)
@@ -155,23 +150,13 @@ class DockerBackend:
         waiting = self._deaths.waiting()
         try:
             async with asyncio.timeout(LIST_S):
-                containers = await self._engine.call(
-                    "GET", "/containers/json", {"all": "1", "filters": self._ours()}
-                )
-                volumes = await self._engine.call("GET", "/volumes", {"filters": self._ours()})
+                listing = await self._holdings.listing()
         except TimeoutError as error:
             raise _explained(self._engine.too_slow()) from error
         except (EngineError, EngineUnreachable) as error:
             raise _explained(error) from error
-        running = [one["Id"] for one in containers if one["State"] not in ("exited", "dead")]
-        self._deaths.listed(waiting, running)
-        found = [
-            Found(_found_handle(sandbox_id, one["Id"]), float(one["Created"]))
-            for one in containers
-            if (sandbox_id := self._identity.sandbox_of(one["Labels"] or {})) is not None
-        ]
-        there = {one.handle.sandbox_id for one in found}
-        return found + [one for one in self._volumes(volumes) if one.handle.sandbox_id not in there]
+        self._deaths.listed(waiting, listing.running)
+        return listing.found
 
     async def _start(self, spec: SandboxSpec) -> SandboxHandle:
         image = await self._images.pinned(spec.kind.image)
@@ -227,17 +212,6 @@ class DockerBackend:
         found: dict[str, Any] = await self._engine.call("GET", f"/containers/{container_id}/json")
         return found
 
-    async def _sealed(self, sandbox_id: str) -> str | None:
-        """Returns the container of a sandbox; what somebody else has named like it is not it."""
-        try:
-            found = await self._inspected(container_name(sandbox_id))
-        except EngineError as error:
-            if error.status != 404:
-                raise
-            return None
-        is_ours = self._identity.sandbox_of(found["Config"]["Labels"] or {}) == sandbox_id
-        return str(found["Id"]) if is_ours else None
-
     async def _check(self, container_id: str) -> None:
         """Notes the end of a container that had ended before anybody waited for it."""
         try:
@@ -260,45 +234,9 @@ class DockerBackend:
         self._uids[sandbox_id] = uid
         return uid
 
-    def _ours(self) -> str:
-        return filters_json({"label": [f"{SERVER_LABEL}={self._identity.server_id}"]})
-
-    def _volumes(self, reply: Mapping[str, Any]) -> Sequence[Found]:
-        """A volume whose container is gone is left over like a sandbox."""
-        return [
-            Found(_found_handle(sandbox_id, None), _seconds(one.get("CreatedAt", "")))
-            for one in reply.get("Volumes") or []
-            if (sandbox_id := self._identity.sandbox_of(one.get("Labels") or {})) is not None
-        ]
-
     async def _undo(self, sandbox_id: str) -> None:
         with suppress(BackendFailure):  # what is left is found by `list`
-            await self.destroy(_found_handle(sandbox_id, None))
-
-    async def _remove(self, reference: str) -> bool:
-        """Returns when the container is gone; whether this removed it, volume and all."""
-        call = ("DELETE", f"/containers/{reference}", {"force": "1", "v": "1"})
-        async with asyncio.timeout(REMOVAL_S):
-            while True:
-                try:
-                    await self._engine.call(*call)
-                    return True
-                except EngineError as error:
-                    if error.status == 404:
-                        return False
-                    if error.status != 409:  # 409: the engine is removing it already
-                        raise
-                await asyncio.sleep(REMOVAL_POLL_S)
-
-    async def _remove_volumes(self, sandbox_id: str) -> None:
-        reply = await self._engine.call("GET", "/volumes", {"filters": self._ours()})
-        for volume in reply.get("Volumes") or []:
-            if self._identity.sandbox_of(volume.get("Labels") or {}) == sandbox_id:
-                try:
-                    await self._engine.call("DELETE", f"/volumes/{volume['Name']}")
-                except EngineError as error:
-                    if error.status != 404:
-                        raise
+            await self.destroy(found_handle(sandbox_id, None))
 
 
 def _handle(sandbox_id: str, uid: int, inspected: Mapping[str, Any]) -> SandboxHandle:
@@ -311,16 +249,6 @@ def _handle(sandbox_id: str, uid: int, inspected: Mapping[str, Any]) -> SandboxH
         uid=uid,
         container_id=str(inspected["Id"]),
     )
-
-
-def _found_handle(sandbox_id: str, container_id: str | None) -> SandboxHandle:
-    return SandboxHandle(sandbox_id, 0, 0, "", container_id=container_id)
-
-
-def _seconds(stamp: str) -> float:
-    with suppress(ValueError):
-        return datetime.fromisoformat(stamp).timestamp()
-    return 0.0
 
 
 def _not_removed(error: Exception) -> BaseException:
