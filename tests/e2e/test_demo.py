@@ -43,13 +43,16 @@ def test_the_quick_start_embedded():
     _quickstart({"GROTTO_URL": ""})
 
 
-def test_the_quick_start_against_a_server(tmp_path):
+@pytest.mark.parametrize("backend", ["local", "docker"])
+def test_the_quick_start_against_a_server(tmp_path, backend, request):
+    if backend == "docker":
+        request.getfixturevalue("docker_engine")
     home = {**os.environ, "GROTTO_DATA_DIR": str(tmp_path / "data")}
     create = [sys.executable, "-m", "grotto.cli", "keys", "create", "--tenant", "acme", "--json"]
     made = subprocess.run(create, env=home, capture_output=True, check=True, timeout=60)
     with subprocess.Popen(
         [sys.executable, "-m", "grotto.cli", "serve", "--bind", "127.0.0.1:0", "--pool", "1"],
-        env=home,
+        env={**home, "GROTTO_BACKEND": backend},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as server:
