@@ -41,7 +41,7 @@ def _harden(request: Prepare) -> tuple[list[str], list[str]]:
             read_paths=tuple(request.read_paths),
             write_paths=tuple(request.write_paths),
             device_paths=tuple(request.device_paths),
-            allow_sockets=request.level in ("full", "container"),
+            allow_sockets=request.level == "full",
             deny_memfd=True,
             deny_shared_anonymous=True,
             level=request.level,

@@ -74,6 +74,15 @@ class Load:
                     return
 
 
+UNTIL_TOLD = """
+import os, time
+print("on")
+while not os.path.exists("go"):
+    time.sleep(0.01)
+7
+"""
+
+
 @pytest.fixture
 def engine(own_engine: SecondEngine) -> Iterator[SecondEngine]:
     """The module's, with live-restore on and nothing in it."""
@@ -155,12 +164,14 @@ def test_sessions_survive_a_restart_of_the_engine_with_live_restore(
     with served(engine, data_dir) as server, loaded(server) as (client, load):
         with load.running():
             long = client.session(policy="open")
-            events = long.stream("import time; print('on'); time.sleep(5); 7", execution_id="long")
+            events = long.stream(UNTIL_TOLD, execution_id="long")
             assert isinstance(next(events), grotto.Stdout)
             engine.stop()
             load.wait_for_more()  # without any engine
             engine.start()
             load.wait_for_more()
+            (told := data_dir.parent / "go").touch()
+            long.upload(told, "go")  # so it ran all the time
             assert long.execution("long").result == "7"
             assert list(events)
         assert load.met == []

@@ -24,7 +24,6 @@ from grotto_control.engine_proxy.rules import (
 )
 from grotto_control.model.limits import MIB
 
-MIN_UID, MAX_UID = 2_080_000_000, 2**31 - 1
 _SEAL = re.compile(r"[A-Za-z0-9_=-]{32,128}")
 _NAME = re.compile(rf"grotto-({SANDBOX_ID.pattern})")
 _DISK = re.compile(r"size=([1-9][0-9]{0,15}),.*")
@@ -88,7 +87,8 @@ def _uids(body: Mapping[str, Any]) -> tuple[int, int | None]:
     require(daemon_uid is not None, "Cmd names no --daemon-uid.")
     assert daemon_uid is not None
     worker_uid = _uid_after(command, "--worker-uid")
-    require(MIN_UID <= daemon_uid < MAX_UID, f"uid {daemon_uid} is not a sandbox's.")
+    is_a_sandboxs = template.FIRST_UID <= daemon_uid <= template.LAST_UID
+    require(is_a_sandboxs, f"uid {daemon_uid} is not a sandbox's.")
     require(worker_uid in (None, daemon_uid + 1), "the worker's uid is not the daemon's plus one.")
     return daemon_uid, worker_uid
 

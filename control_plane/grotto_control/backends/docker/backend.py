@@ -19,6 +19,8 @@ from grotto_control.backends.docker.holdings import Holdings, found_handle
 from grotto_control.backends.docker.identity import Identity
 from grotto_control.backends.docker.images import Images
 from grotto_control.backends.docker.template import (
+    FIRST_UID,
+    LAST_UID,
     RUN_DIR,
     WORKSPACE,
     ContainerSpec,
@@ -33,9 +35,6 @@ from grotto_control.model.errors import BackendFailure, SandboxUnreachable
 from grotto_control.model.limits import Limits
 from grotto_control.model.records import SandboxHandle
 
-FIRST_UID = 2_080_000_000
-"""Above what `local` uses and far from what distributions and directories hand out."""
-LAST_UID = 2**31 - 2
 PRELOAD = ("numpy", "pandas")
 LIST_S = 10.0
 """Sooner than a call gives up: what an engine lists tells whether it is there."""

@@ -20,6 +20,9 @@ SERVER_LABEL, SANDBOX_LABEL, SEAL_LABEL = f"{PREFIX}server", f"{PREFIX}sandbox",
 PYTHON = "/opt/grotto/bin/python"
 ENVIRONMENT = ("PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8")
 
+FIRST_UID = 2_080_000_000
+"""Above what `local` uses and far from what distributions and directories hand out."""
+LAST_UID = 2**31 - 2
 TEMPORARY_BYTES = 64 * MIB
 SHARED_MEMORY_BYTES = 16 * MIB
 DAEMON_BYTES = 256 * MIB
